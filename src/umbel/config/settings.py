@@ -1,0 +1,218 @@
+"""Settings: the configuration of an application, as typed attributes and as a mapping."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from umbel.config.loading import Entry, Environment, Fixed, Object, PyProject, Source, Values, log
+from umbel.config.masking import masked
+from umbel.config.naming import known, translate
+from umbel.config.sections import DECLARED, Declared
+from umbel.errors import ConfigurationError
+
+DEFAULT = "default"
+"""The origin of values that nobody has set."""
+
+
+class Settings(Declared, Mapping[str, Any]):
+    """Every setting, as an attribute and as an item: ``settings.task_serializer``, ``settings["task_serializer"]``.
+
+    Later ones of these go before earlier ones: defaults, :meth:`add_defaults`, ``[tool.umbel]`` of the nearest
+    ``pyproject.toml`` (if ``pyproject`` is true, or of the file it names), objects given to :meth:`from_object`,
+    the environment (``environ``, by default the process's own), ``values`` and whatever is assigned later.
+
+    Sources are read when the first value is. An unknown name or a wrong type raises ``ConfigurationError``. Reading an
+    attribute that does not exist is Python's ``AttributeError``; items, ``update`` and assignments suggest a name.
+    """
+
+    if TYPE_CHECKING:
+        _sources: "_Sources"
+        _origins: dict[str, str]
+        _loading: set[int]
+
+    def __init__(
+        self,
+        values: Mapping[str, Any] | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        pyproject: bool | str | os.PathLike[str] = False,
+    ) -> None:
+        self._begin(_Sources())
+        if pyproject:
+            self._sources.add("pyproject", PyProject(None if pyproject is True else pyproject))
+        self._sources.add("environment", Environment(environ))
+        if values:
+            self.update(values)
+
+    def _begin(self, sources: "_Sources") -> None:
+        self.__dict__.update(_sources=sources, _origins={}, _loading=set())
+
+    # -- sources -----------------------------------------------------------------------------------
+
+    def from_object(self, target: Any, *, namespace: str | None = None, silent: bool = False) -> None:
+        """Take values from a module, class, object or mapping, or the name of one (``"proj.celeryconfig"``).
+
+        A name is imported when the first setting is read. With ``namespace="CELERY"`` only names such as
+        ``CELERY_BROKER_URL`` count. ``silent`` accepts that there is no such module. Of several objects, later ones
+        go first.
+        """
+        self._sources.add("objects", Object(target, namespace=namespace, silent=silent))
+        self._unload()
+
+    def add_defaults(self, values: Mapping[str, Any]) -> None:
+        """Set defaults of the application, before which every other source goes."""
+        self._sources.add("defaults", Values(values, f"application default, {_place()}"))
+        self._unload()
+
+    def load(self) -> None:
+        """Read every source now. Raises :class:`ConfigurationError` naming all that is wrong in a source."""
+        thread = get_ident()
+        if thread in self._loading:
+            raise ConfigurationError("a setting is read by the module that the configuration is loaded from")
+        self._loading.add(thread)
+        try:
+            entries = self._sources.merged()
+        finally:
+            self._loading.discard(thread)
+        self._sources.warn(entries)
+        self._publish(entries)
+        self._publish(self._sources.assigned)
+
+    def _publish(self, entries: dict[str, Entry]) -> None:
+        for name, entry in entries.copy().items():
+            self._origins[name] = entry.origin
+            self.__dict__[name] = entry.value
+
+    def _unload(self) -> None:
+        for name in DECLARED:
+            self.__dict__.pop(name, None)
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, known(name, "read by name"))
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a setting, or ``default`` if there is no setting of this name."""
+        found = translate(name)
+        return default if found is None else getattr(self, found)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and translate(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(DECLARED)
+
+    def __len__(self) -> int:
+        return len(DECLARED)
+
+    def origin(self, name: str) -> str:
+        """Where the value of a setting came from: "default", or the source that set it."""
+        found = known(name, "origin")
+        getattr(self, found)
+        return self._origins[found]
+
+    def changed(self) -> dict[str, Any]:
+        """The settings that a source has set, by name."""
+        self.load()
+        return {name: self.__dict__[name] for name in DECLARED if self._origins[name] != DEFAULT}
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.update({name: value})
+
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            self.update({name: value})
+
+        def __delattr__(self, name: str) -> None:
+            self.reset(name)
+
+    def update(self, values: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **more: Any) -> None:
+        """Assign several settings: all of them, or none if one is wrong."""
+        self.assign({**dict(values), **more}, f"set at {_place()}")
+
+    def assign(self, values: Mapping[str, Any], origin: str) -> None:
+        """As :meth:`update`, with the origin to show, such as "command line --broker"."""
+        entries = Values(values, origin).entries()
+        self._sources.warn(entries)
+        self._sources.assigned.update(entries)
+        if self._is_loaded():
+            self._publish(entries)
+
+    def reset(self, name: str) -> None:
+        """Forget what was assigned to a setting; the value of the next source holds again."""
+        if self._sources.assigned.pop(known(name, "reset"), None) is not None:
+            self._unload()
+
+    def _is_loaded(self) -> bool:
+        return "worker_pool" in self.__dict__
+
+    # -- copies and display ------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, dict[str, Entry]]:
+        merged = self._sources.merged()
+        assigned = self._sources.assigned
+        read = {n: e for n, e in merged.items() if e.origin != DEFAULT and n not in assigned}
+        return {"read": read, "assigned": dict(assigned)}
+
+    def __setstate__(self, state: dict[str, dict[str, Entry]]) -> None:
+        sources = _Sources()
+        sources.add("objects", Fixed(state["read"]))
+        sources.assigned.update(state["assigned"])
+        self._begin(sources)
+
+    def __repr__(self) -> str:
+        if not self._is_loaded():
+            return "<Settings: not loaded>"
+        shown = ", ".join(f"{name}={masked(DECLARED[name], value)!r}" for name, value in self.changed().items())
+        return f"<Settings: {shown or 'defaults'}>"
+
+
+class _Sources:
+    """The sources of one object, in the order of precedence. Each is read once and kept, so that what a program changes
+    in place, such as ``beat_schedule``, stays."""
+
+    ORDER = ("defaults", "pyproject", "objects", "environment")
+
+    def __init__(self) -> None:
+        self.assigned: dict[str, Entry] = {}
+        self._ranked: dict[str, list[Source]] = {rank: [] for rank in self.ORDER}
+        self._read: dict[Source, dict[str, Entry]] = {}
+        self._warned: set[str] = set()
+        self._defaults = {n: Entry(declared.fresh_default(), DEFAULT) for n, declared in DECLARED.items()}
+
+    def add(self, rank: str, source: Source) -> None:
+        self._ranked[rank].append(source)
+
+    def merged(self) -> dict[str, Entry]:
+        entries = dict(self._defaults)
+        for rank in self.ORDER:
+            for source in self._ranked[rank]:
+                if source not in self._read:
+                    self._read[source] = source.entries()
+                entries.update(self._read[source])
+        entries.update(self.assigned)
+        return entries
+
+    def warn(self, entries: dict[str, Entry]) -> None:
+        """Log, once each, the settings that were set although they have no effect."""
+        for name, entry in entries.items():
+            reason = DECLARED[name].ignored
+            if reason is not None and entry.origin != DEFAULT and name not in self._warned:
+                self._warned.add(name)
+                log.warning("no effect in Umbel: setting=%s origin=%r reason=%r", name, entry.origin, reason)
+
+
+def _place() -> str:
+    """File and line of the nearest caller outside Umbel, relative to the working directory where it lies below."""
+    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage] - `inspect` costs 10 ms of import time
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "umbel":
+        frame = frame.f_back
+    file = frame.f_code.co_filename
+    here = os.getcwd() + os.sep
+    return f"{file.removeprefix(here)}:{frame.f_lineno}"
