@@ -1,6 +1,7 @@
 """The command `scripts/services`."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return arguments.run(arguments)
     except ServiceError as error:
         print(error, file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         return 130

@@ -101,6 +101,7 @@ class Instance:
     def kill(self) -> None:
         """SIGKILL all its processes at once, as a crash of the machine would. Its data stays."""
         kill([*self.leaders, *self.processes])
+        self.server.after_kill()
         self.leaders, self.processes = [], []
 
     def discard(self) -> None:

@@ -78,6 +78,10 @@ class PostgreSQL(Server):
                     raise NotReady("connection closed before the server was ready")
             connection.sendall(b"X\0\0\0\4")
 
+    def after_kill(self) -> None:
+        # Where process 1 does not reap orphans, as in many containers, the killed server's pid seems alive to the next.
+        (self.home / "data" / "postmaster.pid").unlink(missing_ok=True)
+
 
 def _unprivileged_user() -> pwd.struct_passwd:
     for name in ("postgres", "nobody"):

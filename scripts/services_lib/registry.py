@@ -88,6 +88,9 @@ class Registry:
         return self._each(self.state.recorded(), lambda key: self._release(key, None))
 
     def _release(self, key: str, holder: Process | None) -> bool:
+        record = self.state.read(key)
+        if record is None or (holder not in record.holders and record.wanted()):
+            return False
         with self.state.locked(key):
             record = self.state.read(key)
             if record is None:

@@ -72,6 +72,10 @@ class Server(ABC):
         """Create what clients expect to find; called once, when it is ready for the first time."""
         return
 
+    def after_kill(self) -> None:
+        """Remove what a killed server leaves behind and would not start with; all its processes are gone."""
+        return
+
     @classmethod
     def make_home(cls, directory: Path) -> Path:
         """The directory for its data: `directory` itself, unless its user could not reach that."""
