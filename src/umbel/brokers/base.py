@@ -52,6 +52,8 @@ class Features(Struct, frozen=True, kw_only=True):
     """A consumer still holds its deliveries after its connection broke; False: they are delivered anew."""
     priorities: int = 10
     """How many distinct priorities are kept apart."""
+    shared: bool = True
+    """Other processes reach the same messages; False: only this one."""
 
 
 class Action(enum.Enum):
