@@ -1,0 +1,248 @@
+"""What is measured, and how. Each figure is a function from a system to a few named values of one run."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from benchmarks import bare, venvs
+from benchmarks.processes import BenchmarkError, Scope
+from benchmarks.registry import System
+from benchmarks.servers import Servers
+from benchmarks.session import open_session
+
+Values = dict[str, float]
+BARE = "redis-py"
+"""Name under which the figures of redis-py alone stand beside those of the systems."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long the parts of a run take."""
+
+    runs: int = 3
+    drain_seconds: float = 4.0
+    loop_seconds: float = 2.0
+    latency_samples: int = 200
+    latency_pause: float = 0.05
+    idle_settle_seconds: float = 3.0
+    idle_seconds: float = 30.0
+    starts: int = 3
+    imports: int = 9
+    deep_queue: int = 100_000
+
+
+QUICK = Plan(
+    runs=1,
+    drain_seconds=1.0,
+    loop_seconds=0.5,
+    latency_samples=40,
+    latency_pause=0.02,
+    idle_settle_seconds=1.0,
+    idle_seconds=5.0,
+    starts=1,
+    imports=3,
+    deep_queue=20_000,
+)
+
+
+@dataclass
+class Bench:
+    """What the figures share: where things run, for how long, and how fast each system was last time."""
+
+    scope: Scope
+    servers: Servers
+    plan: Plan
+    rates: dict[str, float] = field(default_factory=dict)
+
+    def drain_size(self, system: System) -> int:
+        """Tasks that last about `plan.drain_seconds`."""
+        expected = self.rates.get(system.name, system.rate) * self.plan.drain_seconds
+        return min(max(500, int(expected) // 100 * 100), 200_000)
+
+
+@dataclass(frozen=True)
+class Value:
+    """One column of a figure."""
+
+    name: str
+    title: str
+    higher_is_better: bool
+    digits: int = 0
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One table of the report."""
+
+    name: str
+    title: str
+    brokers: tuple[str, ...]
+    values: tuple[Value, ...]
+    measure: Callable[[Bench, System], Values]
+    measure_bare: Callable[[Bench], Values] | None = None
+    umbel_only: bool = False
+    max_runs: int = 100
+
+    def covers(self, system: System) -> bool:
+        return system.broker in self.brokers and (system.is_umbel or not self.umbel_only)
+
+
+def drain(bench: Bench, system: System) -> Values:
+    with open_session(bench.scope, bench.servers, system, "drain") as session:
+        seen = session.drain(bench.drain_size(system))
+    bench.rates[system.name] = seen.rate
+    return {"rate": seen.rate, "cpu": seen.cpu_per_10000}
+
+
+def drain_deep(bench: Bench, system: System) -> Values:
+    with open_session(bench.scope, bench.servers, system, "depth") as session:
+        seen = session.drain(bench.plan.deep_queue)
+    deep, shallow = seen.rate_between(0.05, 0.25), seen.rate_between(0.79, 0.99)
+    return {"deep": deep, "shallow": shallow, "ratio": deep / shallow}
+
+
+def delay(bench: Bench, system: System) -> Values:
+    with open_session(bench.scope, bench.servers, system, "delay") as session:
+        session.client.ask("send_for", seconds=0.2)
+        count, seconds = session.client.ask("send_for", seconds=bench.plan.loop_seconds)
+    return {"rate": count / seconds}
+
+
+def delay_bare(bench: Bench) -> Values:
+    return {"rate": bare.lpush_for(bench.servers.redis_url(0), bench.plan.loop_seconds)}
+
+
+def bulk(bench: Bench, system: System) -> Values:
+    with open_session(bench.scope, bench.servers, system, "bulk") as session:
+        session.client.ask("send_many", count=500)
+        pilot = 2000 / session.client.ask("send_many", count=2000)
+        count = min(max(1000, int(pilot * bench.plan.loop_seconds)), 300_000)
+        seconds = session.client.ask("send_many", count=count)
+    return {"rate": count / seconds}
+
+
+def latency(bench: Bench, system: System) -> Values:
+    plan = bench.plan
+    with open_session(bench.scope, bench.servers, system, "latency") as session:
+        session.start_warm_worker()
+        samples = session.client.ask("latencies", count=plan.latency_samples, pause=plan.latency_pause)
+    cuts = statistics.quantiles(samples, n=20)
+    return {"p50": statistics.median(samples) * 1000, "p95": cuts[18] * 1000}
+
+
+def round_trips(bench: Bench, system: System) -> Values:
+    with open_session(bench.scope, bench.servers, system, "roundtrip") as session:
+        session.start_warm_worker()
+        session.client.ask("call_for", seconds=0.3)
+        count, seconds = session.client.ask("call_for", seconds=bench.plan.loop_seconds)
+    return {"rate": count / seconds}
+
+
+def round_trips_bare(bench: Bench) -> Values:
+    url = bench.servers.redis_url(0)
+    python = str(venvs.directory("umbel") / "python")
+    echo = bench.scope.spawn([python, "-m", "benchmarks.bare", "echo", url], "bare.log")
+    try:
+        return {"rate": bare.ping_pong_for(url, bench.plan.loop_seconds)}
+    finally:
+        echo.kill()
+        echo.wait()
+
+
+def idle(bench: Bench, system: System) -> Values:
+    with open_session(bench.scope, bench.servers, system, "idle") as session:
+        worker = session.start_warm_worker()
+        time.sleep(bench.plan.idle_settle_seconds)
+        before = worker.cpu_seconds()
+        time.sleep(bench.plan.idle_seconds)
+        cpu = (worker.cpu_seconds() - before) * 30 / bench.plan.idle_seconds
+        return {"pss": worker.pss_bytes() / 2**20, "cpu": cpu, "processes": len(worker.processes())}
+
+
+def start(bench: Bench, system: System) -> Values:
+    seconds: list[float] = []
+    for _ in range(bench.plan.starts):
+        with open_session(bench.scope, bench.servers, system, "start") as session:
+            session.client.ask("send_stamp")
+            worker = session.start_worker()
+            seconds.append(session.client.ask("stamp") - worker.started)
+    return {"seconds": statistics.median(seconds)}
+
+
+def import_time(bench: Bench, system: System) -> Values:
+    venvs.ensure(system.environment)
+    code = f"import time; s = time.perf_counter(); import {system.peer}; print(time.perf_counter() - s)"
+    command = [str(venvs.directory(system.environment) / "python"), "-c", code]
+    seconds: list[float] = []
+    for _ in range(bench.plan.imports):
+        done = subprocess.run(command, capture_output=True, text=True, cwd=bench.scope.directory)
+        if done.returncode:
+            raise BenchmarkError(f"import {system.peer}: {done.stderr.strip().splitlines()[-1]}")
+        seconds.append(float(done.stdout))
+    return {"milliseconds": statistics.median(seconds) * 1000}
+
+
+RATE = Value("rate", "tasks/s", True)
+CPU = Value("cpu", "CPU s per 10,000", False, 2)
+_DRAIN = "Drain of pre-loaded no-op tasks, results stored"
+
+FIGURES: tuple[Figure, ...] = (
+    Figure("drain-redis", f"{_DRAIN}: Redis", ("redis",), (RATE, CPU), drain),
+    Figure("drain-postgresql", f"{_DRAIN}: PostgreSQL", ("postgresql",), (RATE, CPU), drain),
+    Figure("drain-rabbitmq", f"{_DRAIN} in Redis: RabbitMQ", ("rabbitmq",), (RATE, CPU), drain),
+    Figure("drain-sqlite", f"{_DRAIN}: SQLite file", ("sqlite",), (RATE, CPU), drain),
+    Figure("delay", "delay() one at a time, Redis", ("redis",), (RATE,), delay, delay_bare),
+    Figure("bulk", "Bulk enqueue, Redis", ("redis",), (RATE,), bulk),
+    Figure(
+        "latency",
+        "Enqueue to start on an idle worker, Redis",
+        ("redis",),
+        (Value("p50", "p50 ms", False, 2), Value("p95", "p95 ms", False, 2)),
+        latency,
+    ),
+    Figure(
+        "roundtrip",
+        "delay().get() round trips of one client, Redis",
+        ("redis",),
+        (RATE,),
+        round_trips,
+        round_trips_bare,
+    ),
+    Figure("rpc", "delay().get() round trips of one client, rpc://", ("rpc",), (RATE,), round_trips),
+    Figure(
+        "idle",
+        "Idle worker of two executors, Redis",
+        ("redis",),
+        (
+            Value("pss", "PSS MiB", False, 1),
+            Value("cpu", "CPU s in 30 s", False, 2),
+            Value("processes", "processes", False),
+        ),
+        idle,
+        max_runs=1,
+    ),
+    Figure(
+        "start",
+        "Worker start to first task, Redis",
+        ("redis",),
+        (Value("seconds", "seconds", False, 2),),
+        start,
+    ),
+    Figure("import", "Import", ("redis",), (Value("milliseconds", "ms", False, 1),), import_time),
+    Figure(
+        "depth",
+        "100,000 queued against few queued, Redis",
+        ("redis",),
+        (
+            Value("deep", "tasks/s, many queued", True),
+            Value("shallow", "tasks/s, few queued", True),
+            Value("ratio", "many/few", True, 3),
+        ),
+        drain_deep,
+        umbel_only=True,
+    ),
+)

@@ -1,0 +1,132 @@
+"""Every system that is measured: where it is installed, what it runs on, how its worker is started.
+
+A further system is one entry here, one module in `benchmarks/systems` and one file in `benchmarks/pins`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class System:
+    """One task queue on one broker."""
+
+    name: str
+    """`peer@broker`."""
+    environment: str
+    """Virtual environment, and file of pins."""
+    broker: str
+    """redis, postgresql, rabbitmq, rpc (RabbitMQ with results over it) or sqlite."""
+    commands: tuple[tuple[str, ...], ...]
+    """Worker commands; the first word is a program of the environment."""
+    rate: int
+    """Tasks a second to be expected, for the size of the first run only."""
+    settings: str
+    """What was set, in words, for the report."""
+
+    @property
+    def peer(self) -> str:
+        return self.name.partition("@")[0]
+
+    @property
+    def module(self) -> str:
+        return f"benchmarks.systems.{self.peer}"
+
+    @property
+    def is_umbel(self) -> bool:
+        return self.peer == "umbel"
+
+
+def _celery(broker: str, rate: int, extra: str = "") -> System:
+    command = (
+        "celery", "-A", "benchmarks.systems.celery", "worker", "--pool", "prefork", "--concurrency", "2",
+        "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "ERROR",
+    )  # fmt: skip
+    settings = "prefork, 2 processes, prefetch 128, no gossip, mingle, heartbeat or rate limits" + extra
+    return System(f"celery@{broker}", "celery", broker, (command,), rate, settings)
+
+
+def _dramatiq(broker: str, rate: int) -> System:
+    command = ("dramatiq", "benchmarks.systems.dramatiq", "--processes", "2", "--threads", "8")
+    return System(f"dramatiq@{broker}", "dramatiq", broker, (command,), rate, "2 processes of 8 threads")
+
+
+def _huey(broker: str, rate: int) -> System:
+    command = (
+        "huey_consumer", "benchmarks.systems.huey.huey", "--workers", "2", "--worker-type", "process",
+        "--no-periodic", "--quiet", "--delay", "0.01", "--max-delay", "0.1",
+    )  # fmt: skip
+    return System(f"huey@{broker}", "huey", broker, (command,), rate, "2 processes, no periodic tasks")
+
+
+def _umbel(broker: str, rate: int) -> System:
+    command = ("umbel", "-A", "benchmarks.systems.umbel", "worker", "--concurrency", "2", "--loglevel", "warning")
+    return System(f"umbel@{broker}", "umbel", broker, (command,), rate, "default pool, 2 executors")
+
+
+SYSTEMS: tuple[System, ...] = (
+    _umbel("redis", 15_000),
+    _celery("redis", 500),
+    _dramatiq("redis", 1_500),
+    System(
+        "taskiq@redis",
+        "taskiq",
+        "redis",
+        (
+            ("taskiq", "worker", "benchmarks.systems.taskiq:broker", "--workers", "2", "--log-level", "ERROR",
+             "--max-async-tasks", "100", "--max-prefetch", "100", "--no-parse"),
+        ),
+        1_500,
+        "ListQueueBroker, 2 processes of 100 asyncio tasks, prefetch 100, uvloop, orjson",
+    ),
+    _huey("redis", 2_000),
+    System(
+        "saq@redis",
+        "saq",
+        "redis",
+        (("saq", "benchmarks.systems.saq.settings", "--workers", "2"),),
+        1_000,
+        "2 processes of 20 asyncio tasks",
+    ),
+    _umbel("postgresql", 3_000),
+    System(
+        "pgqueuer@postgresql",
+        "pgqueuer",
+        "postgresql",
+        (("python", "-m", "benchmarks.systems.pgqueuer"),) * 2,
+        3_000,
+        "asyncpg, uvloop, 2 processes, batches of 100; keeps the status, no return value",
+    ),
+    System(
+        "procrastinate@postgresql",
+        "procrastinate",
+        "postgresql",
+        (("procrastinate", "--app", "benchmarks.systems.procrastinate.app", "worker", "--concurrency", "10"),) * 2,
+        300,
+        "psycopg, 2 processes of 10 asyncio jobs; keeps the status, no return value",
+    ),
+    _umbel("rabbitmq", 5_000),
+    _celery("rabbitmq", 400, "; quorum queue, confirmed publishing"),
+    _dramatiq("rabbitmq", 1_200),
+    _umbel("rpc", 500),
+    _celery("rpc", 100, "; quorum queue, confirmed publishing"),
+    _umbel("sqlite", 3_000),
+    _huey("sqlite", 500),
+)  # fmt: skip
+
+
+def select(names: list[str]) -> list[System]:
+    """The systems named `peer@broker`, `peer` or `@broker`; all of them if no name is given.
+
+    Raises ValueError for a name that fits nothing.
+    """
+    chosen = [s for s in SYSTEMS if not names or any(_fits(s, name) for name in names)]
+    for name in names:
+        if not any(_fits(system, name) for system in SYSTEMS):
+            raise ValueError(f"no system is called {name!r}; there are {', '.join(s.name for s in SYSTEMS)}")
+    return chosen
+
+
+def _fits(system: System, name: str) -> bool:
+    return name in (system.name, system.peer, f"@{system.broker}")

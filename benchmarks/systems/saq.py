@@ -1,0 +1,51 @@
+"""saq on Redis, two worker processes of asyncio tasks; results stay in the job's key."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from saq import Queue
+
+from benchmarks.systems.base import BROKER, QUEUE, TASK_TIMEOUT, RedisCounts
+from benchmarks.systems.base_async import WINDOW, AsyncDriver
+
+queue = Queue.from_url(BROKER, name=QUEUE, max_concurrent_ops=WINDOW)
+
+
+async def noop(ctx: dict[str, Any]) -> int:
+    return 1
+
+
+async def stamp(ctx: dict[str, Any]) -> float:
+    return time.monotonic()
+
+
+settings = {"queue": queue, "functions": [noop, stamp], "concurrency": 20}
+
+
+class Driver(AsyncDriver):
+    async def open(self) -> None:
+        await queue.connect()
+
+    async def send(self) -> object:
+        return await queue.enqueue("noop")
+
+    async def call(self) -> object:
+        return await queue.apply("noop", timeout=TASK_TIMEOUT)
+
+    async def submit_stamp(self) -> Coroutine[Any, Any, float]:
+        job = await queue.enqueue("stamp")
+        assert job is not None
+
+        async def value() -> float:
+            await job.refresh(until_complete=TASK_TIMEOUT)
+            return job.result
+
+        return value()
+
+    def watch(self, expected: int) -> Callable[[], int]:
+        counts = RedisCounts(BROKER)
+        incomplete = queue.namespace("incomplete")
+        return lambda: expected - counts.client.zcard(incomplete)
