@@ -152,5 +152,7 @@ class RedisSettings:
         None, "Seconds a connection may be idle before it is checked with PING."
     )
     redis_backend_credential_provider: Any = setting(
-        None, "redis-py `CredentialProvider`, or its dotted name, for passwords that change.", secret=True
+        None,
+        "Object of redis-py's class `CredentialProvider`, or its dotted name, for passwords that change.",
+        secret=True,
     )
