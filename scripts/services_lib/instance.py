@@ -88,7 +88,7 @@ class Instance:
         except BaseException:
             self.kill()
             raise
-        self.processes = with_descendants(self.leaders)
+        self.processes = self.family()
         save(self)
 
     def stop(self) -> None:
@@ -98,9 +98,13 @@ class Instance:
             terminate(leader, command.stop_signal, self.server.stop_patience)
         self.kill()
 
+    def family(self) -> list[Process]:
+        """All its living processes."""
+        return with_descendants([*self.leaders, *self.processes])
+
     def kill(self) -> None:
         """SIGKILL all its processes at once, as a crash of the machine would. Its data stays."""
-        kill([*self.leaders, *self.processes])
+        kill(self.family())
         self.server.after_kill()
         self.leaders, self.processes = [], []
 

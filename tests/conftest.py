@@ -1,0 +1,121 @@
+"""Fixtures for every test: URLs of real servers, private servers for chaos tests, and tests that run alone.
+
+With xdist, a test marked `alone`, and every test of `tests/chaos`, runs while no other worker runs a test: on two
+cores a lease of a few seconds and a busy neighbour do not go together.
+"""
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+import services
+from services import PrivateServer
+
+CHAOS = Path(__file__).parent / "chaos"
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> str:
+    """A database of its own on Redis, for this test process."""
+    return services.server_url("redis")
+
+
+@pytest.fixture(scope="session")
+def redis_durable_url() -> str:
+    """A database of its own on a Redis that survives restarts, for this test process."""
+    return services.server_url("redis-durable")
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url() -> str:
+    """A virtual host of its own on RabbitMQ, for this test process."""
+    return services.server_url("rabbitmq")
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> str:
+    """A database of its own on PostgreSQL, for this test process."""
+    return services.server_url("postgresql")
+
+
+@pytest.fixture(scope="session")
+def mariadb_url() -> str:
+    """A database of its own on MariaDB, for this test process."""
+    return services.server_url("mariadb")
+
+
+@pytest.fixture
+def fresh_url() -> Iterator[Callable[[str], str]]:
+    """A factory: `fresh_url("redis")` is a fresh, empty place on that server, removed after the test."""
+    with ExitStack() as places:
+        yield lambda name: places.enter_context(services.isolated(name))
+
+
+@pytest.fixture
+def private_server() -> Iterator[Callable[[str], PrivateServer]]:
+    """A factory: `private_server("redis-durable")` is a server that the test may stop, kill and start again."""
+    with ExitStack() as servers:
+
+        def create(name: str) -> PrivateServer:
+            server = PrivateServer.create(name)
+            servers.callback(server.discard)
+            return server
+
+        yield create
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "alone: runs while no other xdist worker runs a test")
+    if not _is_worker(config):
+        os.environ[services.HOLDER] = str(os.getpid())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if CHAOS in item.path.parents:
+            item.add_marker("alone")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    if not _is_worker(item.config):
+        return (yield)
+    with _turn(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+def pytest_sessionfinish() -> None:
+    services.release_session()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _is_worker(config):
+        return
+    services.release_holder()
+    for lock in _locks():
+        lock.unlink(missing_ok=True)
+
+
+@contextmanager
+def _turn(*, alone: bool) -> Iterator[None]:
+    """Hold the run's lock, shared or exclusive; the gate in front of it keeps newcomers from overtaking."""
+    gate_path, room_path = _locks()
+    with gate_path.open("a") as gate, room_path.open("a") as room:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(gate, fcntl.LOCK_UN)
+        yield
+
+
+def _locks() -> tuple[Path, Path]:
+    base = Path(tempfile.gettempdir()) / f"umbel-tests-{os.environ[services.HOLDER]}"
+    return base.with_suffix(".gate"), base.with_suffix(".room")
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
