@@ -6,10 +6,11 @@ a string of bounded length, made without walking through more of the value than 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 _NUMBERS = frozenset({int, float, bool, type(None)})
+_type_of: Callable[[Any], Any] = type
 _SHORT_TEXT = 200
 _SHORT_LENGTH = 32
 _REPRS: dict[str, Any] = {
@@ -38,23 +39,23 @@ def safe_repr(obj: Any, max_length: int = 1024, max_levels: int = 3) -> str:
 
 
 def _is_flat(obj: Any) -> bool:
-    kind: object = type(obj)
+    kind = _type_of(obj)
     if kind is dict:
         if len(obj) > _SHORT_LENGTH:
             return False
         for key, value in obj.items():
             if type(key) is not str or len(key) > _SHORT_TEXT:
                 return False
-            kind = type(value)
-            if kind not in _NUMBERS and (kind is not str or len(value) > _SHORT_TEXT):
+            value_kind = _type_of(value)
+            if value_kind not in _NUMBERS and (value_kind is not str or len(value) > _SHORT_TEXT):
                 return False
         return True
     if kind is tuple or kind is list:
         if len(obj) > _SHORT_LENGTH:
             return False
         for value in obj:
-            kind = type(value)
-            if kind not in _NUMBERS and (kind is not str or len(value) > _SHORT_TEXT):
+            value_kind = _type_of(value)
+            if value_kind not in _NUMBERS and (value_kind is not str or len(value) > _SHORT_TEXT):
                 return False
         return True
     return kind in _NUMBERS
