@@ -1,1 +1,132 @@
-""""""
+"""The command line, ``umbel``: one module a command, imported when it is called.
+
+Errors of Umbel end in one line on standard error and exit status 1; ``--debug`` shows the traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from umbel.app import Umbel
+
+COMMANDS = {
+    "call": "Send a task by name.",
+    "config": "Show every setting, its value and where that came from.",
+    "demo": "Run real work on an embedded broker, without any server.",
+    "dlq": "List, show, replay and purge dead-lettered messages.",
+    "purge": "Remove waiting messages.",
+    "queues": "Show queues and what is in them.",
+    "report": "Show versions and settings, for bug reports.",
+    "result": "Show the result of a task.",
+    "shell": "Open a Python shell with the application and its tasks.",
+    "worker": "Run a worker.",
+}
+
+
+@dataclass
+class Context:
+    """What the options before the command say. ``app`` finds the application on first use."""
+
+    spec: str | None = None
+    broker: str | None = None
+    backend: str | None = None
+    workdir: str | None = None
+    debug: bool = False
+    _found: list[Umbel] = field(default_factory=list["Umbel"])
+
+    @property
+    def app(self) -> Umbel:
+        """Raises ConfigurationError when ``-A`` names none that can be imported."""
+        if not self._found:
+            from umbel.app import Umbel
+            from umbel.loading import find_app
+
+            app = find_app(self.spec) if self.spec else Umbel()
+            given = {"broker_url": self.broker, "result_backend": self.backend}
+            app.conf.assign({name: value for name, value in given.items() if value}, "the command line")
+            self._found.append(app)
+        return self._found[0]
+
+
+class _Commands(click.Group):
+    """Loads ``umbel.cli.<command>`` only when that command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"umbel.cli.{cmd_name}")
+        return getattr(module, cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(args[0], COMMANDS, 1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+def _show_version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from umbel import __version__
+
+        click.echo(f"umbel {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "-A", "--app", "spec", envvar="UMBEL_APP", metavar="MODULE[:ATTR]", help="The application, e.g. proj.tasks:app."
+)
+@click.option("-b", "--broker", metavar="URL", help="Broker, instead of the configured one.")
+@click.option("--result-backend", "backend", metavar="URL", help="Result store, instead of the configured one.")
+@click.option("--workdir", metavar="DIR", help="Change to this directory first.")
+@click.option("--debug", is_flag=True, envvar="UMBEL_DEBUG", help="Show tracebacks of errors.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+)
+@click.pass_context
+def umbel(ctx: click.Context, **options: Any) -> None:
+    """Umbel, a distributed task queue.
+
+    \b
+    Examples:
+      umbel -A proj worker --concurrency 4
+      umbel -A proj call tasks.add 2 2 --wait
+      umbel -A proj queues
+      umbel demo
+    """
+    if options["workdir"]:
+        os.chdir(options["workdir"])
+    ctx.obj = Context(**options)
+
+
+def main() -> None:
+    """Entry point of the ``umbel`` command."""
+    debug = "--debug" in sys.argv or bool(os.environ.get("UMBEL_DEBUG"))
+    try:
+        umbel(prog_name="umbel")
+    except Exception as error:
+        from umbel.errors import UmbelError
+
+        if debug or not isinstance(error, (UmbelError, OSError)):
+            raise
+        click.echo(f"umbel: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,5 @@
+"""``python -m umbel`` is the ``umbel`` command."""
+
+from umbel.cli import main
+
+main()

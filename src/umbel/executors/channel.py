@@ -1,0 +1,243 @@
+"""The channel between the supervisor and one executor: one packet a task, one packet an outcome.
+
+On Linux it is a ``SOCK_SEQPACKET`` socket pair: the kernel keeps packets whole and hands each to exactly one reader.
+The supervisor keeps a duplicate of the executor's end, so that it can read what the executor has not read yet: such
+packets are taken back for certain, to be given to an idle executor or recovered from a dead one. A packet above
+``INLINE_LIMIT`` travels as a memory file whose descriptor is passed along (``memfd_create(2)``, ``SCM_RIGHTS``).
+
+Where there are no such sockets (macOS) packets are framed by length on a stream socket; nothing can be taken back.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+from array import array
+from collections import deque
+from typing import Protocol
+
+INLINE_LIMIT = 60 * 1024
+BUFFER_SIZE = 8 << 20
+_RECEIVE_SIZE = INLINE_LIMIT + 64
+_FD_SPACE = socket.CMSG_SPACE(4)
+_LENGTH = struct.Struct("<Q")
+
+HAS_PACKETS = hasattr(socket, "SOCK_SEQPACKET") and sys.platform.startswith("linux")
+
+
+class SupervisorEnd(Protocol):
+    """The supervisor's side; never blocks."""
+
+    def fileno(self) -> int: ...
+
+    def executor_fd(self) -> int:
+        """The executor's end, to be inherited by or passed to it."""
+        ...
+
+    def send(self, packet: bytes) -> bool:
+        """False when the channel is full; nothing was sent then."""
+        ...
+
+    def receive(self, limit: int) -> list[bytes]:
+        """Up to ``limit`` packets that have arrived."""
+        ...
+
+    def take_back(self, limit: int) -> list[bytes]:
+        """Up to ``limit`` packets, oldest first, that the executor has not read."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class ExecutorEnd(Protocol):
+    """The executor's side; blocks."""
+
+    def send(self, packet: bytes) -> None: ...
+
+    def receive(self) -> bytes | None:
+        """The next packet; None when the supervisor has gone."""
+        ...
+
+
+def open_channel() -> SupervisorEnd:
+    """A new channel of the best kind this system has."""
+    return PacketChannel() if HAS_PACKETS else StreamChannel()
+
+
+def open_executor_end(fd: int) -> ExecutorEnd:
+    """The executor's side of a channel, from the descriptor that ``executor_fd`` named."""
+    end = socket.socket(fileno=fd)
+    end.setblocking(True)
+    return PacketEnd(end) if end.type == getattr(socket, "SOCK_SEQPACKET", None) else StreamEnd(end)
+
+
+# -- packets -------------------------------------------------------------------------------------------------
+
+
+def _send_packet(end: socket.socket, packet: bytes, flags: int = 0) -> None:
+    if len(packet) <= INLINE_LIMIT:
+        end.send(packet, flags)
+        return
+    memory = os.memfd_create("umbel-packet", os.MFD_CLOEXEC)
+    try:
+        view = memoryview(packet)
+        while view:
+            view = view[os.write(memory, view) :]
+        end.sendmsg([b""], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [memory]))], flags)
+    finally:
+        os.close(memory)
+
+
+def _receive_packet(end: socket.socket, buffer: bytearray, flags: int = 0) -> bytes | None:
+    """One packet, or None at the end of the channel. Raises BlockingIOError when there is none yet."""
+    size, ancillary, _, _ = end.recvmsg_into([buffer], _FD_SPACE, flags)
+    if ancillary:
+        (memory,) = array("i", ancillary[0][2])
+        with os.fdopen(memory, "rb") as file:
+            file.seek(0)
+            return file.read()
+    return bytes(memoryview(buffer)[:size]) if size else None
+
+
+class PacketChannel:
+    """The supervisor's side of a packet channel, with take-back."""
+
+    def __init__(self) -> None:
+        self._own, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (self._own, self._theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_SIZE)
+        self._own.setblocking(False)
+        self._buffer = bytearray(_RECEIVE_SIZE)
+
+    def fileno(self) -> int:
+        return self._own.fileno()
+
+    def executor_fd(self) -> int:
+        return self._theirs.fileno()
+
+    def send(self, packet: bytes) -> bool:
+        try:
+            _send_packet(self._own, packet)
+        except BlockingIOError:
+            return False
+        return True
+
+    def receive(self, limit: int) -> list[bytes]:
+        return self._drain(self._own, limit, 0)
+
+    def take_back(self, limit: int) -> list[bytes]:
+        return self._drain(self._theirs, limit, socket.MSG_DONTWAIT)
+
+    def _drain(self, end: socket.socket, limit: int, flags: int) -> list[bytes]:
+        packets: list[bytes] = []
+        while len(packets) < limit:
+            try:
+                packet = _receive_packet(end, self._buffer, flags)
+            except BlockingIOError:
+                break
+            if packet is None:
+                break
+            packets.append(packet)
+        return packets
+
+    def close(self) -> None:
+        self._own.close()
+        self._theirs.close()
+
+
+class PacketEnd:
+    """The executor's side of a packet channel."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._buffer = bytearray(_RECEIVE_SIZE)
+
+    def send(self, packet: bytes) -> None:
+        _send_packet(self._end, packet)
+
+    def receive(self) -> bytes | None:
+        return _receive_packet(self._end, self._buffer)
+
+
+# -- streams -------------------------------------------------------------------------------------------------
+
+
+class StreamChannel:
+    """The supervisor's side of a framed stream. What was sent counts as read."""
+
+    def __init__(self) -> None:
+        self._own, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._own.setblocking(False)
+        self._received = bytearray()
+        self._unsent: deque[memoryview] = deque()
+
+    def fileno(self) -> int:
+        return self._own.fileno()
+
+    def executor_fd(self) -> int:
+        return self._theirs.fileno()
+
+    def send(self, packet: bytes) -> bool:
+        self._flush()
+        if self._unsent:
+            return False
+        self._unsent.append(memoryview(_LENGTH.pack(len(packet)) + packet))
+        self._flush()
+        return True
+
+    def _flush(self) -> None:
+        while self._unsent:
+            try:
+                sent = self._own.send(self._unsent[0])
+            except BlockingIOError:
+                return
+            rest = self._unsent.popleft()[sent:]
+            if rest:
+                self._unsent.appendleft(rest)
+
+    def receive(self, limit: int) -> list[bytes]:
+        self._flush()
+        while True:
+            try:
+                data = self._own.recv(1 << 18)
+            except BlockingIOError:
+                break
+            if not data:
+                break
+            self._received += data
+        packets: list[bytes] = []
+        while len(packets) < limit and len(self._received) >= _LENGTH.size:
+            (size,) = _LENGTH.unpack_from(self._received)
+            if len(self._received) < _LENGTH.size + size:
+                break
+            packets.append(bytes(self._received[_LENGTH.size : _LENGTH.size + size]))
+            del self._received[: _LENGTH.size + size]
+        return packets
+
+    def take_back(self, limit: int) -> list[bytes]:
+        return []
+
+    def close(self) -> None:
+        self._own.close()
+        self._theirs.close()
+
+
+class StreamEnd:
+    """The executor's side of a framed stream."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._file = end.makefile("rb")
+
+    def send(self, packet: bytes) -> None:
+        self._end.sendall(_LENGTH.pack(len(packet)) + packet)
+
+    def receive(self) -> bytes | None:
+        head = self._file.read(_LENGTH.size)
+        if len(head) < _LENGTH.size:
+            return None
+        (size,) = _LENGTH.unpack(head)
+        body = self._file.read(size)
+        return body if len(body) == size else None

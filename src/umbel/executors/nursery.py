@@ -1,0 +1,222 @@
+"""The nursery: a single-threaded process from which executors are forked.
+
+The supervisor forks it right after importing the application, before any thread or event loop starts. Executors are
+forked from it at any time after: forks are safe, memory is shared copy-on-write, a replacement starts in
+milliseconds. The nursery reaps its children and tells the supervisor how they ended; it does nothing else.
+
+Both directions carry one small packet a message. If the supervisor dies the kernel kills nursery and executors
+(``PR_SET_PDEATHSIG``); where there is no such thing, the end of the control channel does it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from array import array
+from collections.abc import Callable
+from typing import NoReturn
+
+import msgspec
+from msgspec import Struct
+
+from umbel.errors import UmbelError
+
+_PR_SET_PDEATHSIG = 1
+_RECEIVE_SIZE = 1 << 16
+
+ExecutorBody = Callable[[int, int], None]
+"""``(slot, fd)``: what runs in an executor."""
+
+
+class NurseryLost(UmbelError):
+    """The nursery process died; no executor can be started any more."""
+
+
+class Spawn(Struct, tag="spawn"):
+    """Supervisor → nursery: fork an executor; the descriptor of its channel comes along."""
+
+    slot: int
+
+
+class Spawned(Struct, tag="spawned"):
+    slot: int
+    pid: int
+
+
+class Exited(Struct, tag="exited"):
+    """Nursery → supervisor: ``status`` is that of ``waitpid(2)``."""
+
+    pid: int
+    status: int
+
+
+_encoder = msgspec.msgpack.Encoder()
+_command_decoder = msgspec.msgpack.Decoder(Spawn)
+_news_decoder: msgspec.msgpack.Decoder[Spawned | Exited] = msgspec.msgpack.Decoder(Spawned | Exited)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the thread that forked it ends (Linux)."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Nursery:
+    """The supervisor's handle of the nursery process."""
+
+    def __init__(self, body: ExecutorBody) -> None:
+        """Fork it. Raises UmbelError when this process has more than one thread."""
+        if threading.active_count() > 1:
+            names = ", ".join(sorted(thread.name for thread in threading.enumerate()))
+            raise UmbelError(f"executors cannot be forked safely while other threads run: {names}")
+        own, theirs = socket.socketpair(socket.AF_UNIX, _kind())
+        sys.stdout.flush()
+        sys.stderr.flush()
+        gc.collect()
+        gc.freeze()
+        parent = os.getpid()
+        self.pid = os.fork()
+        if self.pid == 0:
+            own.close()
+            _run_and_exit(lambda: _NurseryProcess(theirs, body, parent).run())
+        gc.unfreeze()
+        theirs.close()
+        own.setblocking(False)
+        self._control = own
+
+    def fileno(self) -> int:
+        return self._control.fileno()
+
+    def spawn(self, slot: int, fd: int) -> None:
+        """Fork an executor for ``slot`` with channel descriptor ``fd``; news of it follow."""
+        command = _encoder.encode(Spawn(slot))
+        try:
+            self._control.sendmsg([command], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [fd]))])
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise NurseryLost("the nursery process died") from error
+
+    def news(self) -> list[Spawned | Exited]:
+        """What has happened since the last call. Raises NurseryLost at its end."""
+        news: list[Spawned | Exited] = []
+        while True:
+            try:
+                packet = self._control.recv(_RECEIVE_SIZE)
+            except BlockingIOError:
+                return news
+            except ConnectionResetError:
+                packet = b""
+            if not packet:
+                if news:
+                    return news
+                raise NurseryLost("the nursery process died")
+            news.append(_news_decoder.decode(packet))
+
+    def close(self) -> None:
+        """End the nursery and every executor that is left, at once."""
+        self._control.close()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+
+def _kind() -> int:
+    return socket.SOCK_SEQPACKET if sys.platform.startswith("linux") else socket.SOCK_DGRAM
+
+
+def _run_and_exit(body: Callable[[], None]) -> NoReturn:
+    """Run ``body`` and end this forked process without running its parent's exit handlers."""
+    status = 1
+    try:
+        body()
+        status = 0
+    except SystemExit as request:
+        status = request.code if isinstance(request.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+class _NurseryProcess:
+    """What runs in the nursery."""
+
+    def __init__(self, control: socket.socket, body: ExecutorBody, parent: int) -> None:
+        self.control = control
+        self.body = body
+        self.parent = parent
+        self.children: set[int] = set()
+
+    def run(self) -> None:
+        die_with_parent()
+        if os.getppid() != self.parent:
+            return
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_read, False)
+        os.set_blocking(wake_write, False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        try:
+            while self._step(wake_read, wake_write):
+                pass
+        finally:
+            for pid in self.children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def _step(self, wake_read: int, wake_write: int) -> bool:
+        readable, _, _ = select.select([self.control, wake_read], [], [])
+        if wake_read in readable:
+            with contextlib.suppress(BlockingIOError):
+                os.read(wake_read, 4096)
+            self._reap()
+        if self.control in readable:
+            data, ancillary, _, _ = self.control.recvmsg(_RECEIVE_SIZE, socket.CMSG_SPACE(4))
+            if not data:
+                return False
+            (fd,) = array("i", ancillary[0][2])
+            self._fork(_command_decoder.decode(data).slot, fd, (wake_read, wake_write))
+        return True
+
+    def _fork(self, slot: int, fd: int, inherited: tuple[int, int]) -> None:
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self.control.close()
+            for number in inherited:
+                os.close(number)
+            die_with_parent()
+            if os.getppid() != parent:
+                os._exit(1)
+            _run_and_exit(lambda: self.body(slot, fd))
+        os.close(fd)
+        self.children.add(pid)
+        self._tell(Spawned(slot, pid))
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self.children.discard(pid)
+            self._tell(Exited(pid, status))
+
+    def _tell(self, news: Spawned | Exited) -> None:
+        self.control.send(_encoder.encode(news))

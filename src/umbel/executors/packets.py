@@ -1,0 +1,97 @@
+"""What is in the packets between supervisor and executor.
+
+A packet is an eight-byte number (the supervisor's number of the task; 0 for none) and, after it, one byte of kind and
+a MessagePack body. The number alone identifies a packet that was taken back.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+from msgspec import Struct
+
+from umbel.backends.base import Result
+from umbel.message import Message
+
+_HEAD = struct.Struct("<QB")
+_HEAD_SIZE = _HEAD.size
+
+TASK = 1
+STOP = 2
+OUTCOME = 3
+REPORT = 4
+REFUSED = 5
+
+
+class Assignment(Struct, array_like=True):
+    """Supervisor → executor: run this. ``deliveries``: earlier deliveries that came to no end."""
+
+    message: Message
+    deliveries: int = 0
+
+
+class Report(Struct, array_like=True):
+    """Executor → supervisor: how a task ended.
+
+    ``action``: value of ``brokers.base.Action``. ``runtime``, ``delay``: seconds. ``error``: one line for the log;
+    ``traceback`` the text under it.
+    """
+
+    state: str
+    runtime: float
+    result: Result | None = None
+    publish: tuple[Message, ...] = ()
+    action: str = "ack"
+    delay: float = 0.0
+    reason: str = ""
+    error: str = ""
+    traceback: str | None = None
+
+
+_encoder = msgspec.msgpack.Encoder()
+_assignment_decoder = msgspec.msgpack.Decoder(Assignment)
+_report_decoder = msgspec.msgpack.Decoder(Report)
+_result_decoder = msgspec.msgpack.Decoder(Result)
+
+
+def number_of(packet: bytes) -> int:
+    return _HEAD.unpack_from(packet)[0]
+
+
+def kind_of(packet: bytes) -> int:
+    return packet[8]
+
+
+def encode_task(number: int, message: Message, deliveries: int) -> bytes:
+    return _HEAD.pack(number, TASK) + _encoder.encode(Assignment(message, deliveries))
+
+
+def decode_task(packet: bytes) -> Assignment:
+    return _assignment_decoder.decode(memoryview(packet)[_HEAD_SIZE:])
+
+
+def encode_stop() -> bytes:
+    return _HEAD.pack(0, STOP)
+
+
+def encode_refused(number: int) -> bytes:
+    """Executor → supervisor: not begun, because the worker's lease had run out."""
+    return _HEAD.pack(number, REFUSED)
+
+
+def encode_report(number: int, report: Report) -> bytes:
+    return _HEAD.pack(number, OUTCOME) + _encoder.encode(report)
+
+
+def decode_report(packet: bytes) -> Report:
+    return _report_decoder.decode(memoryview(packet)[_HEAD_SIZE:])
+
+
+def encode_state(number: int, result: Result) -> bytes:
+    """Executor → supervisor: store this state of a task that is still running."""
+    return _HEAD.pack(number, REPORT) + _encoder.encode(result)
+
+
+def decode_state(packet: bytes) -> Result:
+    return _result_decoder.decode(memoryview(packet)[_HEAD_SIZE:])

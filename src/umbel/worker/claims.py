@@ -1,0 +1,59 @@
+"""How many messages the worker may claim now, shared between its loop and the threads that claim."""
+
+from __future__ import annotations
+
+import threading
+
+
+class Claims:
+    """The loop offers room, a claiming thread takes all of it, and the loop counts it back when the answer is in.
+
+    While work flows, room is taken by the thread that settles, in the round trip that it makes anyway. The receiving
+    thread steps in only when a lane is idle or half of the window is free.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._room = 0
+        self._granted = 0
+        self._due = False
+        self._open = True
+
+    def offer(self, wanted: int, *, idle: bool, window: int) -> None:
+        """Loop: ``wanted`` messages in all may be on their way; ``idle``: a lane has nothing to do."""
+        with self._changed:
+            self._room = max(0, wanted - self._granted)
+            self._due = self._room > 0 and (idle or 2 * self._room >= window)
+            if self._due:
+                self._changed.notify()
+
+    def take(self) -> int:
+        """Settling thread: all room there is."""
+        with self._changed:
+            return self._grant()
+
+    def await_room(self, timeout: float) -> int:
+        """Receiving thread: room, once it is worth a round trip of its own; 0 after ``timeout`` seconds."""
+        with self._changed:
+            if self._open and not self._due:
+                self._changed.wait(timeout)
+            return self._grant() if self._open and self._due else 0
+
+    def give_back(self, granted: int) -> None:
+        """Loop: the claim for which ``granted`` was taken has been answered."""
+        with self._changed:
+            self._granted -= granted
+
+    def close(self) -> None:
+        """Offer nothing any more."""
+        with self._changed:
+            self._open = False
+            self._room = 0
+            self._changed.notify_all()
+
+    def _grant(self) -> int:
+        room = self._room if self._open else 0
+        self._room = 0
+        self._due = False
+        self._granted += room
+        return room

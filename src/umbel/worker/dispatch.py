@@ -1,0 +1,181 @@
+"""Dispatch: which executor gets which job, and how much work the worker holds.
+
+The worker holds about ``window`` seconds of work for each executor, judged by the running mean of each task's
+duration: one message of long tasks, hundreds of short ones. What an executor has not read yet is taken back and given
+to one that is idle, so a full window costs no fairness.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from umbel.executors import packets
+from umbel.worker.durations import Durations
+from umbel.worker.job import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from umbel.brokers.base import Delivery
+    from umbel.worker.pool import ExecutorHandle
+
+MOST_UNREPORTED = 256
+"""Jobs sent to one executor and not reported yet, at most."""
+
+MOST_HELD_EACH = 1000
+"""Messages held for each executor, at most."""
+
+MOST_BYTES_HELD = 64 << 20
+
+
+class Dispatcher:
+    """Holds the backlog, and knows who runs what."""
+
+    def __init__(self, executors: Callable[[], Collection[ExecutorHandle]], window: float, fixed: int | None) -> None:
+        """``window``: seconds of work held for each executor; ``fixed``: messages held for each instead of that."""
+        self._executors = executors
+        self.window = window
+        self.fixed = fixed
+        self.durations = Durations(unknown=window / 2)
+        self.backlog: deque[Job] = deque()
+        self._backlog_seconds = 0.0
+        self._bytes = 0
+        self._last_number = 0
+        self.waiting: set[Job] = set()
+        """Acknowledged early; to be run once the broker has confirmed that."""
+
+    # -- coming in --
+
+    def job(self, delivery: Delivery) -> Job:
+        self._last_number += 1
+        estimate = min(self.durations.estimate(delivery.message.task), self.window)
+        self._bytes += delivery.message.size
+        return Job(self._last_number, delivery, estimate)
+
+    def put(self, job: Job) -> None:
+        self.backlog.append(job)
+        self._backlog_seconds += job.estimate
+
+    def put_back(self, jobs: Iterable[Job]) -> None:
+        """To the front, in the order given."""
+        for job in reversed(list(jobs)):
+            self.backlog.appendleft(job)
+            self._backlog_seconds += job.estimate
+
+    # -- going out --
+
+    def pump(self) -> None:
+        """Send from the backlog to executors that have room, the idlest first."""
+        executors = [executor for executor in self._executors() if not executor.stopping]
+        if not self.backlog or not executors:
+            return
+        executors.sort(key=_load)
+        for at, executor in enumerate(executors):
+            if not self.backlog:
+                return
+            self._fill(executor, -(-len(self.backlog) // (len(executors) - at)))
+
+    def _fill(self, executor: ExecutorHandle, most: int) -> None:
+        backlog, jobs = self.backlog, executor.jobs
+        room = min(most, self._unreported_limit() - len(jobs))
+        while room > 0 and backlog and (not jobs or executor.load + backlog[0].estimate <= self.window):
+            job = backlog[0]
+            if not executor.channel.send(
+                packets.encode_task(job.number, job.delivery.message, job.delivery.deliveries)
+            ):
+                return
+            backlog.popleft()
+            self._backlog_seconds -= job.estimate
+            jobs[job.number] = job
+            executor.load += job.estimate
+            room -= 1
+
+    def _unreported_limit(self) -> int:
+        return MOST_UNREPORTED if self.fixed is None else max(1, self.fixed)
+
+    def balance(self) -> None:
+        """Give an idle executor half of what the most loaded one has not read."""
+        if self.backlog:
+            return
+        executors = self._executors()
+        idle = [executor for executor in executors if not executor.jobs and not executor.stopping]
+        for _ in idle:
+            donor = max(executors, key=_unreported)
+            if len(donor.jobs) < 2:
+                return
+            taken = self.take_back(donor, len(donor.jobs) // 2)
+            if not taken:
+                return
+            self.put_back(taken)
+            self.pump()
+
+    def take_back(self, executor: ExecutorHandle, limit: int) -> list[Job]:
+        """Up to ``limit`` jobs that ``executor`` has not read, oldest first; it will not see them."""
+        taken: list[Job] = []
+        for packet in executor.channel.take_back(limit):
+            job = executor.jobs.pop(packets.number_of(packet), None)
+            if job is not None:
+                executor.load -= job.estimate
+                taken.append(job)
+        return taken
+
+    # -- ending --
+
+    def finish(self, executor: ExecutorHandle, number: int, runtime: float | None) -> Job | None:
+        """The job that ended there; ``runtime`` in seconds teaches the estimate."""
+        job = executor.jobs.pop(number, None)
+        if job is None:
+            return None
+        executor.load = executor.load - job.estimate if executor.jobs else 0.0
+        self.forget(job)
+        if runtime is not None:
+            self.durations.observe(job.delivery.message.task, runtime)
+        return job
+
+    def forget(self, job: Job) -> None:
+        self._bytes -= job.delivery.message.size
+
+    def drop_backlog(self) -> list[Job]:
+        jobs = list(self.backlog)
+        self.backlog.clear()
+        self._backlog_seconds = 0.0
+        return jobs
+
+    # -- how much more --
+
+    def wanted(self) -> int:
+        """How many messages more the worker should hold now."""
+        executors = self._executors()
+        count = len(executors)
+        if not count or self._bytes > MOST_BYTES_HELD:
+            return 0
+        held = len(self.backlog) + len(self.waiting) + sum(len(executor.jobs) for executor in executors)
+        if self.fixed is not None:
+            return max(0, count * max(1, self.fixed) - held)
+        free = count * self.window - self._backlog_seconds - sum(executor.load for executor in executors)
+        by_time = int(free / max(self.durations.overall, 1e-6))
+        return max(0, min(by_time, count * MOST_HELD_EACH - held), self.idle() - len(self.backlog) - len(self.waiting))
+
+    def held_window(self) -> int:
+        """How many messages are held when the window is full."""
+        count = len(self._executors())
+        if self.fixed is not None:
+            return count * max(1, self.fixed)
+        return min(max(count, int(count * self.window / self.durations.overall)), count * MOST_HELD_EACH)
+
+    def idle(self) -> int:
+        """Executors without a job."""
+        return sum(not executor.jobs for executor in self._executors())
+
+    def busy(self) -> bool:
+        """Whether anything is held that has not ended."""
+        return bool(self.backlog or self.waiting) or any(executor.jobs for executor in self._executors())
+
+
+def _load(executor: ExecutorHandle) -> float:
+    return executor.load
+
+
+def _unreported(executor: ExecutorHandle) -> int:
+    return len(executor.jobs)

@@ -1,0 +1,70 @@
+"""Admission: what is to be done with a delivery before any executor sees it."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING
+
+from umbel.backends.base import Meta, Result
+from umbel.brokers.base import Action, Delivery, Settlement
+from umbel.codecs.exceptions import encode_exception
+from umbel.errors import TaskRevokedError, UmbelError, WorkerLostError
+from umbel.message import decode_headers, now
+from umbel.protocol1 import upgrade_protocol1
+
+if TYPE_CHECKING:
+    from umbel.app import Umbel
+
+SOON = 0.01
+"""Seconds of remaining delay that are not worth another way through the broker."""
+
+
+class Intake:
+    """Judges deliveries. Everything that is not to be run ends in a settlement, so nothing is dropped."""
+
+    def __init__(self, app: Umbel, delivery_limit: int) -> None:
+        self.app = app
+        self.delivery_limit = delivery_limit
+
+    def judge(self, delivery: Delivery) -> Settlement | None:
+        """None: run it. May replace ``delivery.message`` by its protocol-2 form."""
+        message = delivery.message
+        if delivery.fault:
+            return Settlement(delivery, Action.DEAD_LETTER, reason=f"unreadable message: {delivery.fault}")
+        if not message.task:
+            try:
+                delivery.message = message = upgrade_protocol1(message, self.app.conf.accept_content)
+            except UmbelError as error:
+                return Settlement(delivery, Action.DEAD_LETTER, reason=f"unreadable message: {error}")
+        if message.expires is not None and message.expires < now():
+            return self._expired(delivery)
+        if message.eta is not None and (delay := message.eta - now()) > SOON:
+            return Settlement(delivery, Action.REQUEUE, delay=delay)
+        if delivery.deliveries >= self.delivery_limit:
+            times = f"delivered {delivery.deliveries} times without coming to an end"
+            return Settlement(delivery, Action.DEAD_LETTER, reason=times, result=self.failure(delivery, times))
+        if message.task not in self.app.tasks:
+            return Settlement(delivery, Action.PARK)
+        return None
+
+    def failure(self, delivery: Delivery, reason: str) -> Result | None:
+        """The stored FAILURE of a task whose process was lost."""
+        return self._result(delivery, "FAILURE", WorkerLostError(reason))
+
+    def _expired(self, delivery: Delivery) -> Settlement:
+        return Settlement(delivery, result=self._result(delivery, "REVOKED", TaskRevokedError("expired")))
+
+    def _result(self, delivery: Delivery, state: str, error: Exception) -> Result | None:
+        message, backend = delivery.message, self.app.backend
+        headers = decode_headers(message.headers)
+        if backend.features.knows_nothing or headers.get("ignore_result"):
+            return None
+        meta = Meta(
+            task_id=message.id,
+            status=state,
+            result=encode_exception(error, backend.options.serializer),
+            date_done=datetime.datetime.now(datetime.UTC).isoformat(),
+            group_id=headers.get("group"),
+            parent_id=headers.get("parent_id"),
+        )
+        return backend.encode(meta, reply_to=message.reply_to, correlation_id=message.correlation_id)

@@ -1,0 +1,335 @@
+"""A worker's link to its broker: three threads, each in one blocking call at a time.
+
+*receive* claims when lanes are idle, *settle* ends work and claims more in the same round trip, *renew* keeps the
+lease. Nothing here decides anything: what arrives is handed to the event loop, and comes back as settlements.
+
+A call that fails because the system cannot be reached is repeated with back-off for as long as the link lives; the
+drivers reconnect by themselves. An unexpected error ends the link and is reported, and the worker makes a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from umbel.backends.base import Result
+from umbel.brokers.base import Action, Consumer, Delivery, Settled, Settlement
+from umbel.errors import OperationalError, UmbelError
+from umbel.message import Message
+from umbel.queues import Queue
+from umbel.worker.claims import Claims
+
+if TYPE_CHECKING:
+    from umbel.app import Umbel
+    from umbel.executors.board import Board
+    from umbel.worker.job import Job
+
+T = TypeVar("T")
+
+logger = logging.getLogger("umbel.worker.link")
+
+RECEIVE_TIMEOUT = 1.0
+_MOST_IN_A_BATCH = 1000
+
+
+@dataclass(slots=True)
+class Ending:
+    """What the loop hands over to be settled, in order."""
+
+    settlements: list[Settlement] = field(default_factory=list[Settlement])
+    results: list[Result] = field(default_factory=list[Result])
+    """Stored by themselves: states of running tasks, outcomes of messages acknowledged early."""
+    publish: list[Message] = field(default_factory=list[Message])
+    acknowledge: list[Job] = field(default_factory=list["Job"])
+    """Acknowledged before they run; reported by ``on_acknowledged``."""
+    lease_number: int = 0
+    """The lease under which it was submitted."""
+
+    def __bool__(self) -> bool:
+        return bool(self.settlements or self.results or self.publish or self.acknowledge)
+
+    def add(self, other: Ending) -> None:
+        self.settlements += other.settlements
+        self.results += other.results
+        self.publish += other.publish
+        self.acknowledge += other.acknowledge
+
+
+_NOTHING_WAITS = Ending()
+
+
+class Owner(Protocol):
+    """What the link calls, always in the event loop."""
+
+    def on_deliveries(self, deliveries: list[Delivery]) -> None: ...
+
+    def on_stale(self, stale: list[Settlement]) -> None: ...
+
+    def on_acknowledged(self, jobs: list[Job]) -> None: ...
+
+    def on_lease_lost(self) -> None: ...
+
+    def on_link_broken(self, error: BaseException) -> None: ...
+
+
+class Link:
+    """Opened by ``open`` (blocking), run by ``start``, ended by ``close`` (blocking)."""
+
+    def __init__(
+        self,
+        app: Umbel,
+        queues: Sequence[Queue],
+        *,
+        name: str,
+        lease: float,
+        renewal: float,
+        board: Board,
+        owner: Owner,
+    ) -> None:
+        self.app = app
+        self.queues = list(queues)
+        self.name = name
+        self.lease = lease
+        self.renewal = renewal
+        self.board = board
+        self.owner = owner
+        self.claims = Claims()
+        self.last_answer = time.monotonic()
+        self.unsettled = 0
+        self._atomic = app.broker.stores_results_of(app.backend)
+        self._outbox: queue.SimpleQueue[Ending | None] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._closed = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._consumer: Consumer | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # -- life --
+
+    def open(self) -> None:
+        """Begin to consume. Raises OperationalError when the broker cannot be reached, BrokerError when it refuses."""
+        broker = self.app.broker
+        for each in self.queues:
+            broker.declare(each)
+        self._consumer = broker.consumer(self.queues, name=self.name, lease=self.lease)
+        self.board.lease_end = time.monotonic() + self._lease_span()
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        for name, body in (("receive", self._receive), ("settle", self._settle), ("renew", self._renew)):
+            thread = threading.Thread(target=self._guard, args=(body,), name=f"umbel-{name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def stop_claiming(self) -> None:
+        """Claim nothing any more; a waiting receive is interrupted."""
+        self._stopping.set()
+        self.claims.close()
+        if self._consumer:
+            self._consumer.interrupt()
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Settle what was submitted, give back what is held, end the lease. Takes up to ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        self.stop_claiming()
+        self._outbox.put(None)
+        for thread in self._threads:
+            if thread.name != "umbel-renew" and thread is not threading.current_thread():
+                thread.join(max(0.0, deadline - time.monotonic()))
+        self._closed.set()
+        for thread in self._threads:
+            thread.join(max(0.1, deadline - time.monotonic()))
+        if self._consumer:
+            try:
+                self._consumer.close()
+            except UmbelError as error:
+                logger.warning("what is held could not be given back; it returns when the lease ends: %s", error)
+            self._consumer = None
+
+    def submit(self, ending: Ending) -> None:
+        """Settle in the order of submission. Loop thread."""
+        ending.lease_number = self.board.lease_number
+        self.unsettled += len(ending.settlements)
+        self._outbox.put(ending)
+
+    # -- threads --
+
+    def _guard(self, body: Callable[[Consumer], None]) -> None:
+        assert self._consumer is not None
+        try:
+            body(self._consumer)
+        except BaseException as error:
+            if not self._closed.is_set():
+                logger.exception("the link to the broker broke")
+                self._call(self.owner.on_link_broken, error)
+
+    def _call(self, function: Callable[..., None], *args: Any) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(function, *args)
+        except RuntimeError:
+            if not self._closed.is_set():
+                raise
+
+    def _receive(self, consumer: Consumer) -> None:
+        backoff = _Backoff("receive", self._stopping)
+        while not self._stopping.is_set():
+            room = self.claims.await_room(RECEIVE_TIMEOUT)
+            if not room:
+                continue
+            try:
+                deliveries = consumer.receive(room, RECEIVE_TIMEOUT)
+            except OperationalError as error:
+                self._call(self._on_claimed, [], room)
+                backoff.wait(error)
+                continue
+            backoff.reset()
+            self.last_answer = time.monotonic()
+            self._call(self._on_claimed, deliveries, room)
+
+    def _on_claimed(self, deliveries: list[Delivery], room: int) -> None:
+        self.claims.give_back(room)
+        self.owner.on_deliveries(deliveries)
+
+    def _renew(self, consumer: Consumer) -> None:
+        backoff = _Backoff("renew", self._closed)
+        while not self._closed.wait(self.renewal):
+            asked = time.monotonic()
+            try:
+                kept = consumer.renew()
+            except OperationalError as error:
+                backoff.wait(error)
+                continue
+            backoff.reset()
+            if not kept:
+                logger.warning("the lease was lost: what this worker holds may be run by others")
+                self.board.begin_lease()
+                self._call(self.owner.on_lease_lost)
+            self.board.lease_end = asked + self._lease_span()
+
+    def _lease_span(self) -> float:
+        return self.lease if self.app.broker.features.leases else float("inf")
+
+    # -- settling --
+
+    def _settle(self, consumer: Consumer) -> None:
+        following: Ending | None = self._outbox.get()
+        while (ending := following) is not None:
+            following = self._merge_waiting(ending)
+            self._settle_one(consumer, ending)
+            if following is _NOTHING_WAITS:
+                following = self._outbox.get()
+
+    def _merge_waiting(self, ending: Ending) -> Ending | None:
+        """Add to ``ending`` what else waits and may be settled with it; returns what is to come after it."""
+        while len(ending.settlements) < _MOST_IN_A_BATCH:
+            try:
+                more = self._outbox.get_nowait()
+            except queue.Empty:
+                break
+            if more is None or more.lease_number != ending.lease_number:
+                return more
+            ending.add(more)
+        return _NOTHING_WAITS
+
+    def _settle_one(self, consumer: Consumer, ending: Ending) -> None:
+        early = [Settlement(job.delivery) for job in ending.acknowledge]
+        settlements = ending.settlements + early
+        self._persist(ending)
+        want = self.claims.take()
+        settled = Settled()
+        if settlements or want:
+            settled = self._settle_with_consumer(consumer, settlements, want)
+        self.last_answer = time.monotonic()
+        self._call(self._on_settled, settled, ending, want)
+
+    def _on_settled(self, settled: Settled, ending: Ending, want: int) -> None:
+        self.claims.give_back(want)
+        self.unsettled -= len(ending.settlements)
+        if settled.stale:
+            self.owner.on_stale(settled.stale)
+        if ending.acknowledge:
+            lost = {id(settlement.delivery) for settlement in settled.stale}
+            self.owner.on_acknowledged([job for job in ending.acknowledge if id(job.delivery) not in lost])
+        self.owner.on_deliveries(settled.deliveries)
+
+    def _persist(self, ending: Ending) -> None:
+        """Store and publish what does not go with a settlement, before anything is acknowledged."""
+        results = ending.results
+        if not self._atomic:
+            self._await_lease()
+            if ending.lease_number == self.board.lease_number:
+                results = results + [s.result for s in ending.settlements if s.result is not None]
+                for settlement in ending.settlements:
+                    settlement.result = None
+        if ending.publish:
+            self._repeat("publish", lambda: self.app.broker.publish(ending.publish))
+        if results:
+            self._repeat("store", lambda: self.app.backend.store(results))
+
+    def _await_lease(self) -> None:
+        """Wait until the lease is certain, or lost: a store of its own cannot tell who holds it."""
+        while not self.board.lease_is_good() and not self._closed.wait(0.02):
+            pass
+
+    def _settle_with_consumer(self, consumer: Consumer, settlements: list[Settlement], want: int) -> Settled:
+        try:
+            return self._repeat("settle", lambda: consumer.settle(settlements, want))
+        except UmbelError as error:
+            if isinstance(error, OperationalError):
+                raise
+            if len(settlements) == 1:
+                return self._give_up_on(consumer, settlements[0], error, want)
+        settled = Settled()
+        for settlement in settlements:
+            one = self._settle_with_consumer(consumer, [settlement], 0)
+            settled.stale += one.stale
+        settled.deliveries += self._repeat("claim", lambda: consumer.settle([], want)).deliveries
+        return settled
+
+    def _give_up_on(self, consumer: Consumer, settlement: Settlement, error: UmbelError, want: int) -> Settled:
+        """The broker refuses this one for good: its message is set aside with the reason, and nothing is lost."""
+        message = settlement.delivery.message
+        logger.error("task %s[%s] cannot be settled, its message is dead-lettered: %s", message.task, message.id, error)
+        instead = Settlement(settlement.delivery, Action.DEAD_LETTER, reason=f"outcome refused by the broker: {error}")
+        return self._repeat("settle", lambda: consumer.settle([instead], want))
+
+    def _repeat(self, what: str, call: Callable[[], T]) -> T:
+        backoff = _Backoff(what, self._closed)
+        while True:
+            try:
+                return call()
+            except OperationalError as error:
+                if self._closed.is_set():
+                    raise
+                backoff.wait(error)
+
+
+class _Backoff:
+    """Waits between repeated calls: 0.05 s doubling to 2 s, with jitter; says once that and why it waits."""
+
+    _FIRST = 0.05
+    _LONGEST = 2.0
+
+    def __init__(self, what: str, stop: threading.Event) -> None:
+        self.what = what
+        self.stop = stop
+        self.delay = 0.0
+
+    def wait(self, error: OperationalError) -> None:
+        if not self.delay:
+            logger.warning("%s: the system cannot be reached, trying again: %s", self.what, error)
+        self.delay = min(self._LONGEST, self.delay * 2 or self._FIRST)
+        self.stop.wait(self.delay * random.uniform(0.5, 1.0))
+
+    def reset(self) -> None:
+        if self.delay:
+            logger.info("%s: the system is back", self.what)
+        self.delay = 0.0
