@@ -6,7 +6,6 @@ oddity: ``gzip`` is a bare zlib stream. Reading stops at a size limit, so a smal
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -58,6 +57,8 @@ def compress(body: bytes, name: str) -> tuple[bytes, str]:
     """
     method = _by_name.get(name) or _by_type.get(name)
     if method is None:
+        import difflib
+
         close = difflib.get_close_matches(str(name), [*_by_name, *_by_type], n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(_by_name))}"
         raise ConfigurationError(f"unknown compression {name!r}: {hint}")

@@ -6,7 +6,6 @@ reader accepts before anything is decompressed or decoded.
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import sys
 from collections.abc import Callable, Collection, Iterable
@@ -158,6 +157,8 @@ def _importable(module: str) -> bool:
 
 
 def _unknown(name: str) -> ConfigurationError:
+    import difflib
+
     close = difflib.get_close_matches(str(name), [*_by_name, *_by_type], n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(_by_name))}"
     return ConfigurationError(f"unknown serializer {name!r}: {hint}")
