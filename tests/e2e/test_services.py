@@ -114,7 +114,7 @@ def test_a_private_rabbitmq_keeps_confirmed_messages_when_killed(private_server:
     parameters = pika.URLParameters(server.url.removesuffix("//") + "/%2F")
     with pika.BlockingConnection(parameters) as connection:
         channel = connection.channel()
-        channel.queue_declare("q", durable=True, arguments={"x-queue-type": "quorum"})
+        channel.queue_declare("q", durable=True)
         channel.confirm_delivery()
         channel.basic_publish("", "q", b"body", pika.BasicProperties(delivery_mode=2))
         server.kill()
