@@ -1,0 +1,145 @@
+"""Workers as the tests run them: real ``umbel worker`` processes, and the ledger that their tasks write."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+
+T = TypeVar("T")
+TESTS = Path(__file__).parent
+
+
+def wait_for(condition: Callable[[], T], timeout: float = 10.0, what: str = "") -> T:
+    """Poll until ``condition()`` is true and return it; AssertionError after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout} s: {what or condition}")
+        time.sleep(0.01)
+    return value
+
+
+class Ledger:
+    """What the tasks of ``apps.ledger`` did."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def _ids(self, event: str) -> list[str]:
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text().splitlines()
+        return [line.split()[1] for line in lines if line.startswith(event + " ")]
+
+    def begun(self) -> Counter[str]:
+        return Counter(self._ids("begin"))
+
+    def ended(self) -> Counter[str]:
+        return Counter(self._ids("end"))
+
+    def running(self) -> set[str]:
+        """Ids that have begun more often than they have ended."""
+        return set(self.begun() - self.ended())
+
+
+class WorkerProcess:
+    """One worker node in a process of its own. ``log`` is the file with all its output."""
+
+    def __init__(self, environment: dict[str, str], log: Path, *arguments: str, app: str = "apps.ledger") -> None:
+        self.log = log
+        command = [sys.executable, "-m", "umbel", "-A", app, "worker", "--quiet", *arguments]
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command,
+                cwd=TESTS,
+                env=os.environ | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def wait_ready(self, timeout: float = 20.0) -> WorkerProcess:
+        def ready() -> bool:
+            assert self.process.poll() is None, f"the worker exited:\n{self.output()[-4000:]}"
+            return "umbel.worker: ready" in self.output()
+
+        wait_for(ready, timeout, "worker ready")
+        return self
+
+    def tree(self) -> list[psutil.Process]:
+        """Supervisor, nursery and executors."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            top = psutil.Process(self.process.pid)
+            return [top, *top.children(recursive=True)]
+        return []
+
+    def executors(self) -> list[psutil.Process]:
+        tree = self.tree()
+        nursery = next((process for process in tree if process.ppid() == self.process.pid), None)
+        return [process for process in tree if nursery is not None and process.ppid() == nursery.pid]
+
+    def signal(self, number: int) -> None:
+        os.kill(self.process.pid, number)
+
+    def stop(self, number: int = signal.SIGTERM, timeout: float = 20.0) -> int:
+        """Ask it to stop and wait; returns the exit code."""
+        if self.process.poll() is None:
+            self.signal(number)
+        return self.process.wait(timeout)
+
+    def kill(self) -> None:
+        """SIGKILL to every process of it at once."""
+        tree = self.tree()
+        for process in tree:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(tree, timeout=5)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(5)
+
+
+class Fleet:
+    """The workers of one test; all are gone when it ends."""
+
+    def __init__(self, directory: Path, broker: str, backend: str) -> None:
+        self.directory = directory
+        self.ledger = Ledger(directory / "ledger")
+        self.environment = {
+            "LEDGER_BROKER": broker,
+            "LEDGER_BACKEND": backend,
+            "LEDGER_FILE": str(self.ledger.path),
+            "PYTHONUNBUFFERED": "1",
+        }
+        self.workers: list[WorkerProcess] = []
+
+    def start(self, *arguments: str, environment: dict[str, str] | None = None, ready: bool = True) -> WorkerProcess:
+        log = self.directory / f"worker-{len(self.workers)}.log"
+        worker = WorkerProcess(self.environment | (environment or {}), log, *arguments)
+        self.workers.append(worker)
+        return worker.wait_ready() if ready else worker
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+
+
+@contextlib.contextmanager
+def fleet(directory: Path, broker: str, backend: str) -> Iterator[Fleet]:
+    made = Fleet(directory, broker, backend)
+    try:
+        yield made
+    finally:
+        made.close()
