@@ -1,7 +1,8 @@
 """The board: memory that supervisor and executors share, read and written without any message.
 
-Slot 0 holds until when the worker's lease is known to be good, and how many leases there were; then one slot per executor with the number of the task
-it runs and since when. All times are ``time.monotonic`` seconds, which is one clock for all processes of a machine.
+Slot 0 holds until when the worker's lease is known to be good, and how many leases there were; then one slot per
+executor with the number of the task it runs and since when. All times are ``time.monotonic`` seconds, which is one
+clock for all processes of a machine.
 A slot is written by one process only; aligned eight-byte stores do not tear on the platforms CPython runs on.
 """
 
