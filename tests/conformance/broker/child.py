@@ -1,0 +1,62 @@
+"""Processes of the broker suite. What they do is named by ``act``; each line they print is one JSON value."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from typing import Any
+
+from umbel.brokers import open_broker
+from umbel.brokers.base import Broker, Settlement
+from umbel.queues import Queue
+
+
+def say(value: Any) -> None:
+    print(json.dumps(value), flush=True)
+
+
+def work(broker: Broker, queue: Queue, quiet: float) -> None:
+    """Consume until nothing came for ``quiet`` seconds, and print the ids settled, batch by batch."""
+    with broker.consumer([queue], name="work@test", lease=60.0) as consumer:
+        say("ready")
+        held = consumer.receive(50, quiet)
+        while held:
+            ids = [delivery.message.id for delivery in held]
+            settled = consumer.settle([Settlement(delivery) for delivery in held], want=50)
+            assert not settled.stale
+            say(ids)
+            held = settled.deliveries or consumer.receive(50, quiet)
+
+
+def hold(broker: Broker, queue: Queue, count: int, lease: float) -> None:
+    """Claim ``count`` messages, print their ids, and keep them, renewing the lease, until killed."""
+    consumer = broker.consumer([queue], name="hold@test", lease=lease)
+    ids: list[str] = []
+    while len(ids) < count:
+        ids += [delivery.message.id for delivery in consumer.receive(count - len(ids), 1.0)]
+        consumer.renew()
+    say(ids)
+    stop = threading.Event()
+    while not stop.wait(lease / 5):
+        consumer.renew()
+
+
+def peek(broker: Broker, queue: Queue) -> None:
+    """Print the ids of ready messages."""
+    say([message.id for message in broker.peek(queue.name, 100)])
+
+
+ACTS = {"work": work, "hold": hold, "peek": peek}
+
+
+def main() -> None:
+    arguments = json.loads(sys.argv[1])
+    broker = open_broker(arguments.pop("url"))
+    queue = Queue(arguments.pop("queue"), **arguments.pop("fields"))
+    ACTS[arguments.pop("act")](broker, queue, **arguments)
+    broker.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Consuming: who gets what, how long it waits, and what closing gives back."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from conformance.broker.conftest import Consume
+from conformance.messages import ack, make, many, numbers, take, take_none
+from conformance.waiting import Child, Running, every
+from umbel.brokers.base import Broker, Consumer, Delivery, Settlement
+from umbel.queues import Queue
+
+
+def test_receive_waits_as_long_as_it_was_told(consumer: Consumer) -> None:
+    consumer.receive(1, 0.0)
+    before = time.monotonic()
+    assert consumer.receive(1, 0.5) == []
+    assert 0.4 <= time.monotonic() - before <= 1.0
+
+
+def test_receive_without_time_does_not_wait(consumer: Consumer) -> None:
+    consumer.receive(1, 0.0)
+    before = time.monotonic()
+    assert consumer.receive(1, 0.0) == []
+    assert time.monotonic() - before < 0.3
+
+
+def test_receive_returns_early_with_what_is_there(broker: Broker, consumer: Consumer, queue: Queue) -> None:
+    broker.publish(many(queue.name, 3))
+    before = time.monotonic()
+    taken = consumer.receive(100, 10.0)
+    assert time.monotonic() - before < 2.0
+    assert numbers(taken) == list(range(len(taken)))
+    assert taken
+
+
+def test_receive_keeps_to_its_limit(broker: Broker, consumer: Consumer, queue: Queue) -> None:
+    broker.publish(many(queue.name, 20))
+    taken: list[Delivery] = []
+    while len(taken) < 20:
+        batch = consumer.receive(3, 5.0)
+        assert 1 <= len(batch) <= 3
+        taken += batch
+    assert numbers(taken) == list(range(20))
+
+
+def test_one_consumer_of_several_queues(broker: Broker, consume: Consume, new_queue: Callable[..., Queue]) -> None:
+    queues = [new_queue() for _ in range(3)]
+    consumer = consume(*queues)
+    for number, queue in enumerate(queues):
+        broker.publish([make(queue.name, str(number).encode())])
+    taken = take(consumer, 3)
+    assert {d.queue: int(d.message.body) for d in taken} == {queue.name: n for n, queue in enumerate(queues)}
+    ack(consumer, taken)
+
+
+def test_no_queue_starves(broker: Broker, consume: Consume, new_queue: Callable[..., Queue]) -> None:
+    full, small = new_queue(), new_queue()
+    broker.publish(many(full.name, 500))
+    broker.publish(many(small.name, 1))
+    consumer = consume(full, small, window=10)
+    seen: list[Delivery] = []
+    while not any(d.queue == small.name for d in seen):
+        assert len(seen) < 520
+        batch = take(consumer, 1)
+        ack(consumer, batch)
+        seen += batch
+
+
+def test_expired_message_is_delivered(broker: Broker, consumer: Consumer, queue: Queue) -> None:
+    message = make(queue.name, expires=time.time() + 0.2)
+    broker.publish([message])
+    (delivery,) = take(consumer, 1)
+    assert delivery.message.expires == pytest.approx(message.expires, abs=0.001)
+    ack(consumer, [delivery])
+
+
+def test_close_gives_back_in_order_and_uncounted(broker: Broker, consume: Consume, queue: Queue) -> None:
+    broker.publish(many(queue.name, 20))
+    first = consume(window=8)
+    take(first, 8)
+    first.close()
+    first.close()
+    taken = take(consume(), 20)
+    assert numbers(taken) == list(range(20))
+    assert [delivery.deliveries for delivery in taken] == [0] * 20
+
+
+def test_leaving_the_context_closes(broker: Broker, consume: Consume, queue: Queue) -> None:
+    broker.publish([make(queue.name, b"1")])
+    with consume() as first:
+        take(first, 1)
+    assert numbers(take(consume(), 1)) == [1]
+
+
+def test_settling_after_close_is_refused(broker: Broker, consume: Consume, queue: Queue) -> None:
+    broker.publish([make(queue.name, b"1")])
+    first = consume()
+    (delivery,) = take(first, 1)
+    first.close()
+    settlement = Settlement(delivery)
+    assert first.settle([settlement]).stale == [settlement]
+    assert numbers(take(consume(), 1)) == [1]
+
+
+def test_interrupt_wakes_a_waiting_receive(consumer: Consumer) -> None:
+    consumer.receive(1, 0.0)
+    waiting = Running(lambda: consumer.receive(1, 20.0))
+    interrupted = time.time()
+    with every(0.05, consumer.interrupt):
+        assert waiting.result() == []
+    assert waiting.ended - interrupted < 0.4
+
+
+def test_interrupted_consumer_goes_on(broker: Broker, consumer: Consumer, queue: Queue) -> None:
+    consumer.interrupt()
+    broker.publish([make(queue.name, b"1")])
+    assert numbers(take(consumer, 1)) == [1]
+
+
+def work(consumer: Consumer) -> list[str]:
+    """Consume until nothing came for a while; the ids that were settled."""
+    ids: list[str] = []
+    held = consumer.receive(20, 2.0)
+    while held:
+        settled = consumer.settle([Settlement(delivery) for delivery in held], want=20)
+        assert settled.stale == []
+        ids += [delivery.message.id for delivery in held]
+        held = settled.deliveries or consumer.receive(20, 2.0)
+    return ids
+
+
+def test_each_message_goes_to_one_of_several_threads(broker: Broker, consume: Consume, queue: Queue) -> None:
+    messages = many(queue.name, 3_000)
+    threads = [Running(lambda consumer=consumer: work(consumer)) for consumer in [consume() for _ in range(4)]]
+    for start in range(0, 3_000, 100):
+        broker.publish(messages[start : start + 100])
+    taken = Counter(id for thread in threads for id in thread.result(100.0))
+    assert taken == Counter(message.id for message in messages)
+
+
+def test_each_message_goes_to_one_of_several_processes(
+    broker: Broker, queue: Queue, child: Callable[..., Child]
+) -> None:
+    messages = many(queue.name, 3_000)
+    children = [child("work", queue, quiet=3.0) for _ in range(2)]
+    for process in children:
+        assert process.next() == "ready"
+    for start in range(0, 3_000, 100):
+        broker.publish(messages[start : start + 100])
+    batches = [process.rest(100.0) for process in children]
+    taken = Counter(id for batch in batches for ids in batch for id in ids)
+    assert taken == Counter(message.id for message in messages)
+    assert all(batches), "both processes got some"
+
+
+def test_receive_settle_and_renew_at_once(broker: Broker, consumer: Consumer, queue: Queue) -> None:
+    """Three threads on one consumer, as in a worker."""
+    total = 2_000
+    received: list[Delivery] = []
+    settled: list[int] = []
+
+    def receive() -> None:
+        while len(received) < total:
+            received.extend(consumer.receive(50, 0.5))
+
+    def settle() -> None:
+        while len(settled) < total:
+            batch = received[len(settled) :][:50]
+            assert consumer.settle([Settlement(delivery) for delivery in batch]).stale == []
+            settled.extend(numbers(batch))
+            if not batch:
+                time.sleep(0.002)
+
+    with every(0.01, consumer.renew):
+        threads = [Running(receive), Running(settle)]
+        for start in range(0, total, 100):
+            broker.publish([make(queue.name, str(n).encode()) for n in range(start, start + 100)])
+        for thread in threads:
+            thread.result(60.0)
+    assert settled == list(range(total))
+    take_none(consumer)

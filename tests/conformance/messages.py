@@ -1,0 +1,88 @@
+"""Task messages for the suites, and taking them from a consumer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from umbel.brokers.base import Action, Consumer, Delivery, Settlement
+from umbel.message import Headers, Message, encode_headers, format_moment, new_id
+
+
+def make(
+    queue: str,
+    body: bytes = b'[[],{},{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]',
+    *,
+    task: str = "tasks.add",
+    id: str = "",
+    extra: Mapping[str, Any] | None = None,
+    eta: float | None = None,
+    expires: float | None = None,
+    **fields: Any,
+) -> Message:
+    """A message as a client makes it."""
+    id = id or new_id()
+    headers = Headers(
+        task=task,
+        id=id,
+        root_id=id,
+        eta=None if eta is None else format_moment(eta),
+        expires=None if expires is None else format_moment(expires),
+    )
+    return Message(
+        id=id,
+        task=task,
+        queue=queue,
+        headers=encode_headers(headers, extra),
+        body=body,
+        eta=eta,
+        expires=expires,
+        **{"correlation_id": id, **fields},
+    )
+
+
+def many(queue: str, count: int, **fields: Any) -> list[Message]:
+    """Messages whose bodies are their numbers."""
+    return [make(queue, str(number).encode(), **fields) for number in range(count)]
+
+
+def numbers(taken: list[Delivery] | list[Message]) -> list[int]:
+    """The numbers in the bodies of messages made by :func:`many`."""
+    messages = [item.message if isinstance(item, Delivery) else item for item in taken]
+    return [int(message.body) for message in messages]
+
+
+def take(consumer: Consumer, count: int, timeout: float = 15.0) -> list[Delivery]:
+    """Receive exactly ``count``, failing after ``timeout`` seconds."""
+    taken: list[Delivery] = []
+    deadline = time.monotonic() + timeout
+    while len(taken) < count:
+        rest = deadline - time.monotonic()
+        assert rest > 0, f"only {len(taken)} of {count} came within {timeout} s"
+        taken += consumer.receive(count - len(taken), min(1.0, rest))
+    return taken
+
+
+def take_none(consumer: Consumer, during: float = 0.3) -> None:
+    """Fail if anything comes within ``during`` seconds."""
+    assert consumer.receive(10, during) == []
+
+
+def ack(consumer: Consumer, deliveries: list[Delivery]) -> None:
+    """Acknowledge all; fail if any was refused."""
+    assert consumer.settle([Settlement(delivery) for delivery in deliveries]).stale == []
+
+
+def end(consumer: Consumer, delivery: Delivery, action: Action, **fields: Any) -> None:
+    """Settle one; fail if it was refused."""
+    assert consumer.settle([Settlement(delivery, action, **fields)]).stale == []
+
+
+def drain(consumer: Consumer, quiet: float = 0.5) -> list[Delivery]:
+    """Receive and acknowledge until nothing came for ``quiet`` seconds."""
+    taken: list[Delivery] = []
+    while batch := consumer.receive(500, quiet):
+        taken += batch
+        ack(consumer, batch)
+    return taken
