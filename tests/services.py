@@ -59,7 +59,7 @@ def base_url(name: str) -> str:
             _unavailable[name] = f"{error} (to start it by hand: scripts/services start {name})"
         else:
             return record.instance.server.url
-    unavailable(_unavailable[name])
+    return unavailable(_unavailable[name])
 
 
 def unavailable(reason: str) -> NoReturn:
@@ -202,7 +202,7 @@ class PrivateServer:
             return cls(Registry().start_private(name, key, _holder()))
         except (ServiceError, NotReady, OSError) as error:
             reason = f"a private {name} server is needed: {error}"
-        unavailable(reason)
+        return unavailable(reason)
 
     @property
     def running(self) -> bool:

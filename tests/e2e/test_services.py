@@ -148,10 +148,10 @@ def test_a_server_lives_as_long_as_its_holder(private_server: Servers) -> None:
     url = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.strip()
     with redis.Redis.from_url(url) as client:
         assert client.ping()
-        assert "stopped" not in command("release", "--for-pid", str(os.getpid())).stdout
+        assert "stopped" not in command("release", "--for-pid", "1").stdout
         assert client.ping()
         holder.communicate(b"\n")
-        assert f"{key}: stopped" in command("release", "--for-pid", str(os.getpid())).stdout
+        assert f"{key}: stopped" in command("release", "--for-pid", "1").stdout
         with pytest.raises(redis.ConnectionError):
             client.ping()
     assert not (PROJECT / ".services" / key).exists()
@@ -174,17 +174,17 @@ def test_an_unknown_service_is_an_error_that_names_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize(("required", "outcome"), [("", "1 skipped"), ("1", "1 error")])
-def test_a_missing_server_skips_or_fails(required: str, outcome: str) -> None:
-    """Run a test without the programs of Redis on the path: it names the command that gets them."""
+def test_a_missing_server_skips_or_fails(tmp_path: Path, required: str, outcome: str) -> None:
+    """A test on a machine without Redis, and in a checkout where none runs, names the command that gets them."""
     test = PROJECT / "tests" / "e2e" / "test_services.py"
     program = (
-        "import sys, pytest; sys.path.insert(0, sys.argv[1])\n"
+        "import sys, pytest; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
         "import services_lib.redis as r; r.Redis.programs = r.DurableRedis.programs = ('no-such-redis',)\n"
-        "import services_lib.registry as g; g.Registry.running = lambda self, name: None\n"
+        "from services_lib.registry import Registry; Registry.__init__.__defaults__ = (Path(sys.argv[3]),)\n"
         "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', sys.argv[2] + '::test_needs_redis_durable']))\n"
     )
     run = subprocess.run(
-        [sys.executable, "-c", program, str(PROJECT / "scripts"), str(test)],
+        [sys.executable, "-c", program, str(PROJECT / "scripts"), str(test), str(tmp_path)],
         cwd=PROJECT,
         env={**os.environ, "UMBEL_REQUIRE_SERVICES": required, "UMBEL_TEST_REDIS_DURABLE_URL": ""},
         capture_output=True,
