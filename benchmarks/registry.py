@@ -75,10 +75,10 @@ SYSTEMS: tuple[System, ...] = (
         "redis",
         (
             ("taskiq", "worker", "benchmarks.systems.taskiq:broker", "--workers", "2", "--log-level", "ERROR",
-             "--max-async-tasks", "100", "--max-prefetch", "100", "--no-parse"),
+             "--max-async-tasks", "10", "--max-prefetch", "10", "--no-parse"),
         ),
         1_500,
-        "ListQueueBroker, 2 processes of 100 asyncio tasks, prefetch 100, uvloop, orjson",
+        "RedisStreamBroker, 2 processes of 10 asyncio tasks, prefetch 10, uvloop, orjson",
     ),
     _huey("redis", 2_000),
     System(
@@ -102,7 +102,10 @@ SYSTEMS: tuple[System, ...] = (
         "procrastinate@postgresql",
         "procrastinate",
         "postgresql",
-        (("procrastinate", "--app", "benchmarks.systems.procrastinate.app", "worker", "--concurrency", "10"),) * 2,
+        (
+            ("procrastinate", "--log-level", "error", "--app", "benchmarks.systems.procrastinate.app",
+             "worker", "--concurrency", "10"),
+        ) * 2,
         300,
         "psycopg, 2 processes of 10 asyncio jobs; keeps the status, no return value",
     ),

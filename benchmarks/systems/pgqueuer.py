@@ -61,7 +61,13 @@ class Driver(AsyncDriver):
         raise NotImplementedError("PgQueuer has no results to wait for")
 
     def watch(self, expected: int) -> Callable[[], int]:
-        return lambda: expected - self.run(self.connection.fetchval("select count(*) from pgqueuer"))
+        async def done() -> int:
+            if left := await self.connection.fetchval("select count(*) from pgqueuer"):
+                return expected - left
+            successful = "select count(*) from pgqueuer_log where status = 'successful'"
+            return await self.connection.fetchval(successful)
+
+        return lambda: self.run(done())
 
     def poll_interval(self) -> float:
         return 0.1

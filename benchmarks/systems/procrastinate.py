@@ -44,8 +44,15 @@ class Driver(SyncDriver):
         raise NotImplementedError("Procrastinate has no results to wait for")
 
     def watch(self, expected: int) -> Callable[[], int]:
-        unfinished = "select count(*) from procrastinate_jobs where status in ('todo', 'doing')"
-        return lambda: expected - self.reader.execute(unfinished).fetchone()[0]
+        def count(statuses: str) -> int:
+            query = f"select count(*) from procrastinate_jobs where status in ({statuses})"
+            return self.reader.execute(query).fetchone()[0]
+
+        def done() -> int:
+            left = count("'todo', 'doing'")
+            return expected - left if left else count("'succeeded'")
+
+        return done
 
     def poll_interval(self) -> float:
         return 0.1
