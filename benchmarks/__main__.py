@@ -23,7 +23,7 @@ from benchmarks.budgets import as_json, judge
 from benchmarks.figures import BARE, FIGURES, QUICK, Bench, Figure, Plan, Values
 from benchmarks.processes import BenchmarkError, Scope
 from benchmarks.registry import System, select
-from benchmarks.report import number, show, write_docs
+from benchmarks.report import brief, number, show, write_docs
 from benchmarks.servers import Servers
 
 DEFAULT_JSON = ".bench/latest.json"
@@ -44,6 +44,7 @@ def main() -> int:
     plan = QUICK if options.quick else Plan()
     if options.runs:
         plan = replace(plan, runs=options.runs)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         report = _measure(figures, systems, plan, console)
@@ -124,7 +125,7 @@ def _progress(
     problems: dict[tuple[str, str], str],
 ) -> None:
     if error := problems.get((figure.name, system)):
-        console.print(f"  {system:26} {error}", style="red", highlight=False)
+        console.print(f"  {system:26} {brief(error)}", style="red", highlight=False)
         return
     last = table[system][-1]
     cells = ", ".join(f"{number(last[v.name], v)} {v.title}" for v in figure.values if v.name in last)

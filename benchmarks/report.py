@@ -73,6 +73,12 @@ def verdict_cells(verdict: Verdict) -> list[str]:
 VERDICT_HEADER = ["figure", "must reach", "measured", "result"]
 
 
+def brief(error: str) -> str:
+    """First and last line of an error that carries the tail of a log."""
+    lines = [line for line in error.splitlines() if line.strip()]
+    return lines[0] if len(lines) < 2 else f"{lines[0]} {lines[-1].strip()}"
+
+
 def show(report: dict[str, Any], console: Console) -> None:
     """Print all tables, what could not be measured, and the verdicts."""
     results: Results = report["figures"]
@@ -80,7 +86,9 @@ def show(report: dict[str, Any], console: Console) -> None:
         if results.get(figure.name):
             _print_table(console, figure.title, header(figure), rows(figure, results))
     for problem in report["problems"]:
-        console.print(f"[red]{problem['figure']}, {problem['system']}:[/red] {problem['error']}", highlight=False)
+        console.print(
+            f"[red]{problem['figure']}, {problem['system']}:[/red] {brief(problem['error'])}", highlight=False
+        )
     table = Table("figure", "must reach", "measured", "result", title="Budgets", title_justify="left")
     for verdict in judge(results):
         style = {True: "green", False: "bold red", None: "dim"}[verdict.passed]
@@ -130,7 +138,7 @@ def _markdown(report: dict[str, Any]) -> str:
     if report["problems"]:
         parts += ["### Not measured", ""]
         for problem in report["problems"]:
-            parts.append(f"- {problem['figure']}, {problem['system']}: {problem['error'].splitlines()[0]}")
+            parts.append(f"- {problem['figure']}, {problem['system']}: {brief(problem['error'])}")
         parts.append("")
     return "\n".join(parts)
 

@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from umbel import Umbel
-
 from benchmarks.systems.base import BACKEND, BROKER, QUEUE, TASK_TIMEOUT, RedisCounts, SyncDriver
+from umbel import Umbel
 
 settings: dict[str, Any] = {"task_default_queue": QUEUE}
 if BROKER.startswith("amqp"):
