@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from umbel.brokers.base import Action, Consumer, Delivery, Settlement
+from umbel.errors import OperationalError
 from umbel.message import Headers, Message, encode_headers, format_moment, new_id
+
+T = TypeVar("T")
 
 
 def make(
@@ -86,3 +89,15 @@ def drain(consumer: Consumer, quiet: float = 0.5) -> list[Delivery]:
         taken += batch
         ack(consumer, batch)
     return taken
+
+
+def persist(action: Callable[[], T], timeout: float = 20.0) -> T:
+    """What ``action`` returns, tried again while it raises OperationalError, as everybody does that uses a broker."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return action()
+        except OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)

@@ -92,12 +92,11 @@ class MemoryBroker(Broker):
     def peek(self, queue: str, limit: int = 10) -> list[Message]:
         with self.store.changed:
             self.store.size(queue)
-            shelf = self.store.shelves.get(queue)
-            return [entry.message for _, _, entry in sorted(shelf.ready)[:limit]] if shelf else []
+            return [entry.message for _, _, entry in sorted(self.store.look(queue).ready)[:limit]]
 
     def purge(self, queue: str) -> int:
         with self.store.changed:
-            shelf = self.store.shelf(queue)
+            shelf = self.store.look(queue)
             removed = len(shelf.ready) + len(shelf.delayed)
             shelf.ready, shelf.delayed = [], []
             return removed
@@ -109,12 +108,10 @@ class MemoryBroker(Broker):
     def dead_letters(self, queue: str, limit: int = 100) -> list[DeadLetter]:
         with self.store.changed:
             self._expire_dead(queue)
-            shelf = self.store.shelves.get(queue)
-            return shelf.dead[:limit] if shelf else []
+            return self.store.look(queue).dead[:limit]
 
     def _expire_dead(self, queue: str) -> None:
-        if queue in self.store.shelves:
-            self.store.drop_dead_before(queue, now() - self.options.dead_letter_expires)
+        self.store.drop_dead_before(queue, now() - self.options.dead_letter_expires)
 
     def replay(self, queue: str, ids: Collection[str] | None = None) -> int:
         with self.store.changed:
@@ -131,13 +128,13 @@ class MemoryBroker(Broker):
     def parked(self, queue: str) -> dict[str, int]:
         with self.store.changed:
             names: dict[str, int] = {}
-            for entry in self.store.shelf(queue).parked:
+            for entry in self.store.look(queue).parked:
                 names[entry.message.task] = names.get(entry.message.task, 0) + 1
             return names
 
     def unpark(self, queue: str, tasks: Collection[str]) -> int:
         with self.store.changed:
-            shelf = self.store.shelf(queue)
+            shelf = self.store.look(queue)
             wanted = [entry for entry in shelf.parked if entry.message.task in tasks]
             shelf.parked = [entry for entry in shelf.parked if entry.message.task not in tasks]
             for entry in wanted:

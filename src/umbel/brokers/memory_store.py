@@ -85,6 +85,10 @@ class Store:
     def shelf(self, queue: str) -> Shelf:
         return self.shelves.setdefault(queue, Shelf())
 
+    def look(self, queue: str) -> Shelf:
+        """A queue that exists, or an empty one that is not kept."""
+        return self.shelves.get(queue) or Shelf()
+
     def delete(self, queue: str) -> None:
         self.shelves.pop(queue, None)
         self.bindings.remove(queue)
@@ -154,20 +158,18 @@ class Store:
 
     def take_dead(self, queue: str, ids: Collection[str] | None) -> list[DeadLetter]:
         """Remove and return dead letters: all, or these ids."""
-        shelf = self.shelf(queue)
+        shelf = self.look(queue)
         taken = [letter for letter in shelf.dead if ids is None or letter.id in ids]
         shelf.dead = [letter for letter in shelf.dead if not (ids is None or letter.id in ids)]
         return taken
 
     def drop_dead_before(self, queue: str, moment: float) -> None:
-        shelf = self.shelf(queue)
+        shelf = self.look(queue)
         shelf.dead = [letter for letter in shelf.dead if letter.at >= moment]
 
     def size(self, queue: str) -> QueueSize:
-        shelf = self.shelves.get(queue)
+        shelf = self.look(queue)
         held = sum(entry.message.queue == queue for hold in self.holds for entry in hold.entries.values())
-        if shelf is None:
-            return QueueSize(held=held)
         self._promote(shelf)
         return QueueSize(
             ready=len(shelf.ready),
