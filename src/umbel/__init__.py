@@ -1,1 +1,95 @@
-"""Umbel."""
+"""Umbel: a distributed task queue.
+
+    from umbel import Umbel
+
+    app = Umbel("proj", broker="redis://localhost")
+
+    @app.task
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    add.delay(2, 2).get()
+
+Names are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from umbel.app import Umbel as Umbel
+    from umbel.current import current_app as current_app
+    from umbel.current import current_task as current_task
+    from umbel.errors import Ignore as Ignore
+    from umbel.errors import MaxRetriesExceededError as MaxRetriesExceededError
+    from umbel.errors import Reject as Reject
+    from umbel.errors import Retry as Retry
+    from umbel.errors import SoftTimeLimitExceeded as SoftTimeLimitExceeded
+    from umbel.errors import TimeoutError as TimeoutError
+    from umbel.errors import UmbelError as UmbelError
+    from umbel.groups import GroupResult as GroupResult
+    from umbel.groups import ResultSet as ResultSet
+    from umbel.message import new_id as uuid
+    from umbel.queues import Exchange as Exchange
+    from umbel.queues import Queue as Queue
+    from umbel.registry import shared_task as shared_task
+    from umbel.request import Request as Request
+    from umbel.result import AsyncResult as AsyncResult
+    from umbel.result import EagerResult as EagerResult
+    from umbel.result import allow_join_result as allow_join_result
+    from umbel.signature import Signature as Signature
+    from umbel.signature import group as group
+    from umbel.signature import maybe_signature as maybe_signature
+    from umbel.signature import signature as signature
+    from umbel.task import Task as Task
+
+_HOMES = {
+    "Umbel": "app",
+    "current_app": "current",
+    "current_task": "current",
+    "Ignore": "errors",
+    "MaxRetriesExceededError": "errors",
+    "Reject": "errors",
+    "Retry": "errors",
+    "SoftTimeLimitExceeded": "errors",
+    "TimeoutError": "errors",
+    "UmbelError": "errors",
+    "GroupResult": "groups",
+    "ResultSet": "groups",
+    "uuid": "message",
+    "Exchange": "queues",
+    "Queue": "queues",
+    "shared_task": "registry",
+    "Request": "request",
+    "AsyncResult": "result",
+    "EagerResult": "result",
+    "allow_join_result": "result",
+    "Signature": "signature",
+    "group": "signature",
+    "maybe_signature": "signature",
+    "signature": "signature",
+    "Task": "task",
+}
+_ALIASES = {"uuid": "new_id"}
+
+__all__ = [
+    "__version__",
+    *_HOMES,
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(f"umbel.{home}"), _ALIASES.get(name, name))
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

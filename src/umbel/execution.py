@@ -1,0 +1,441 @@
+"""Runs one task and says what came of it: the :class:`Outcome`. Used by every executor and by ``apply()``.
+
+Nothing is sent, stored or acknowledged here: an outcome says what is to be, and the settlement does it in one step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+from collections.abc import Callable, Coroutine
+from time import perf_counter
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, cast
+
+from msgspec import Struct
+
+from umbel import followups
+from umbel.backends.base import Meta, Result
+from umbel.brokers.base import Action
+from umbel.codecs import loads
+from umbel.codecs.exceptions import encode_exception
+from umbel.current import current_request, pop_request, push_request
+from umbel.errors import Ignore, InvalidTaskError, MessageError, MissingExtra, NotRegistered, Reject, Retry
+from umbel.failures import ExceptionInfo, error_text, release, storable, traceback_text
+from umbel.message import Message
+from umbel.protocol1 import upgrade_protocol1
+from umbel.request import Request, read_request
+from umbel.retrying import retry_automatically, wants_retry
+from umbel.task import Task, is_coroutine_task
+from umbel.validation import validated
+
+if TYPE_CHECKING:
+    from umbel.app import Umbel
+
+log = logging.getLogger("umbel.task")
+
+RunCoroutine = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+class Outcome(Struct, kw_only=True):
+    """What came of one delivery.
+
+    ``state``: SUCCESS, FAILURE, RETRY, IGNORED, REJECTED or REVOKED. ``value``: the return value or the exception.
+    ``traceback``: text. ``result``: encoded, None when nothing is to be stored. ``publish``: messages to send in the
+    same settlement. ``action``, ``delay`` (seconds) and ``reason``: how the delivery ends. ``runtime``: seconds.
+    ``error_repr``: the exception for logs; ``expected``: its class is among the task's ``throws``.
+    """
+
+    state: str
+    value: Any = None
+    traceback: str | None = None
+    result: Result | None = None
+    publish: tuple[Message, ...] = ()
+    action: Action = Action.ACK
+    delay: float = 0.0
+    reason: str = ""
+    runtime: float = 0.0
+    error_repr: str = ""
+    expected: bool = False
+
+
+class Plan(Struct):
+    """What is known of a task before any call: its function, and the handlers that it overrides."""
+
+    call: Callable[..., Any]
+    is_coroutine: bool
+    before_start: Callable[..., None] | None
+    on_success: Callable[..., None] | None
+    on_failure: Callable[..., None] | None
+    on_retry: Callable[..., None] | None
+    after_return: Callable[..., None] | None
+
+
+def plan_of(task: Task[..., Any]) -> Plan:
+    """The plan of a task, made once; setting an attribute of the task discards it."""
+    plan = task.__dict__.get("_plan")
+    return plan if plan is not None else _make_plan(task)
+
+
+def _make_plan(task: Task[..., Any]) -> Plan:
+    def overridden(name: str) -> Any:
+        own = name in task.__dict__ or getattr(type(task), name) is not getattr(Task, name)
+        return getattr(task, name) if own else None
+
+    calls_itself = type(task).__call__ is not Task.__call__
+    plan = task.__dict__["_plan"] = Plan(
+        call=task.__call__ if calls_itself else validated(task),
+        is_coroutine=is_coroutine_task(task),
+        before_start=overridden("before_start"),
+        on_success=overridden("on_success"),
+        on_failure=overridden("on_failure"),
+        on_retry=overridden("on_retry"),
+        after_return=overridden("after_return"),
+    )
+    return plan
+
+
+# -- running ---------------------------------------------------------------------------------------
+
+
+def execute(
+    app: Umbel,
+    task: Task[..., Any],
+    request: Request,
+    args: Any,
+    kwargs: Any,
+    *,
+    run_coroutine: RunCoroutine | None = None,
+) -> Outcome:
+    """Run ``task`` for ``request``. Never raises, whatever the task does.
+
+    ``run_coroutine`` runs the coroutine of an async task to its end; by default in this thread's event loop.
+    """
+    plan: Plan = task.__dict__.get("_plan") or _make_plan(task)
+    request.owner_task = task
+    request.args = args
+    request.kwargs = kwargs
+    request.enclosing = current_request()
+    token = push_request(request)
+    started = perf_counter()
+    try:
+        _begin(app, task, plan, request)
+        value = plan.call(*args, **kwargs)
+        if plan.is_coroutine or type(value) is CoroutineType:
+            value = (run_coroutine or run_in_loop)(value)
+        return _returned(app, task, plan, request, value, perf_counter() - started)
+    except BaseException as error:
+        return _raised(app, task, plan, request, error, perf_counter() - started)
+    finally:
+        pop_request(token)
+
+
+async def execute_async(app: Umbel, task: Task[..., Any], request: Request, args: Any, kwargs: Any) -> Outcome:
+    """As ``execute``, awaiting async tasks. Raises CancelledError only when the caller cancels it."""
+    plan = plan_of(task)
+    request.owner_task = task
+    request.args = args
+    request.kwargs = kwargs
+    request.enclosing = current_request()
+    token = push_request(request)
+    started = perf_counter()
+    try:
+        _begin(app, task, plan, request)
+        value = plan.call(*args, **kwargs)
+        if plan.is_coroutine or type(value) is CoroutineType:
+            value = await value
+        return _returned(app, task, plan, request, value, perf_counter() - started)
+    except BaseException as error:
+        current = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and current is not None and current.cancelling():
+            raise
+        return _raised(app, task, plan, request, error, perf_counter() - started)
+    finally:
+        pop_request(token)
+
+
+def _begin(app: Umbel, task: Task[..., Any], plan: Plan, request: Request) -> None:
+    if task.track_started and not request.is_eager and stores_result(app, task, request):
+        import os
+
+        meta = _meta(app, request, "STARTED", {"pid": os.getpid(), "hostname": request.hostname})
+        followups.store(request, app.backend, _encode(app, request, meta))
+    if plan.before_start is not None:
+        plan.before_start(request.id, request.args, request.kwargs)
+
+
+def _returned(
+    app: Umbel, task: Task[..., Any], plan: Plan, request: Request, value: Any, runtime: float
+) -> Outcome:
+    """The outcome of a task that returned. Raises what makes it a failure after all."""
+    publish = request.publish
+    if request.callbacks or request.chain:
+        publish = (*publish, *followups.after_success(app, request, value))
+    result = None
+    if stores_result(app, task, request):
+        meta = _meta(app, request, "SUCCESS", value)
+        meta.date_done = app.date_done()
+        result = _encode(app, request, meta)
+    if plan.on_success is not None:
+        plan.on_success(value, request.id, request.args, request.kwargs)
+    if plan.after_return is not None:
+        _handle(plan.after_return, "SUCCESS", value, request.id, request.args, request.kwargs, None)
+    return Outcome(state="SUCCESS", value=value, result=result, publish=publish, runtime=runtime)
+
+
+def _raised(
+    app: Umbel, task: Task[..., Any], plan: Plan, request: Request, error: BaseException, runtime: float
+) -> Outcome:
+    if isinstance(error, Ignore):
+        return Outcome(state="IGNORED", publish=request.publish, runtime=runtime)
+    if isinstance(error, Reject):
+        action = Action.REQUEUE if error.requeue else Action.DEAD_LETTER
+        reason = "" if error.reason is None else str(error.reason)
+        release(error)
+        return Outcome(state="REJECTED", publish=request.publish, action=action, reason=reason, runtime=runtime)
+    retry = error if isinstance(error, Retry) else None
+    if retry is None and wants_retry(task, error):
+        try:
+            retry = retry_automatically(task, error)
+            retry.__traceback__ = error.__traceback__
+        except BaseException as given_up:
+            error = given_up
+    if retry is not None:
+        return _retried(app, task, plan, request, retry, runtime)
+    return _failed(app, task, plan, request, error, runtime)
+
+
+def _retried(
+    app: Umbel, task: Task[..., Any], plan: Plan, request: Request, retry: Retry, runtime: float
+) -> Outcome:
+    cause: BaseException = retry.exc if retry.exc is not None else retry
+    text = traceback_text(retry)
+    result = None
+    if stores_result(app, task, request):
+        meta = _meta(app, request, "RETRY", encode_exception(cause, app.backend.options.serializer))
+        meta.traceback = text
+        result = _encode(app, request, meta)
+    if plan.on_retry is not None or plan.after_return is not None:
+        info = ExceptionInfo(cause, text)
+        call = (request.id, request.args, request.kwargs, info)
+        if plan.on_retry is not None:
+            _handle(plan.on_retry, cause, *call)
+        if plan.after_return is not None:
+            _handle(plan.after_return, "RETRY", cause, *call)
+    if not request.is_eager:
+        release(retry)
+        release(cause)
+    return Outcome(
+        state="RETRY",
+        value=retry,
+        traceback=text,
+        result=result,
+        publish=request.publish,
+        reason=str(retry),
+        runtime=runtime,
+        error_repr=error_text(cause),
+    )
+
+
+def _failed(
+    app: Umbel, task: Task[..., Any], plan: Plan, request: Request, error: BaseException, runtime: float
+) -> Outcome:
+    text = traceback_text(error)
+    shown = storable(error)
+    publish = request.publish
+    if request.errbacks:
+        publish = (*publish, *followups.after_failure(app, request, shown, text))
+    result = None
+    stored = stores_result(app, task, request)
+    if stored or (task.store_errors_even_if_ignored and not app.backend.features.knows_nothing):
+        plain = encode_exception(shown, app.backend.options.serializer)
+        meta = _meta(app, request, "FAILURE", plain)
+        meta.traceback = text
+        meta.date_done = app.date_done()
+        result = _encode(app, request, meta)
+        if request.chain and not request.is_eager:
+            followups.fail_rest_of_chain(app, request, plain, text, meta.date_done)
+    if plan.on_failure is not None or plan.after_return is not None:
+        info = ExceptionInfo(shown, text)
+        call = (request.id, request.args, request.kwargs, info)
+        if plan.on_failure is not None:
+            _handle(plan.on_failure, shown, *call)
+        if plan.after_return is not None:
+            _handle(plan.after_return, "FAILURE", shown, *call)
+    if not request.is_eager:
+        release(error)
+    refused = task.acks_late and not _acks_failure(task)
+    return Outcome(
+        state="FAILURE",
+        value=shown,
+        traceback=text,
+        result=result,
+        publish=publish,
+        action=Action.DEAD_LETTER if refused else Action.ACK,
+        reason=error_text(shown) if refused else "",
+        runtime=runtime,
+        error_repr=error_text(shown),
+        expected=isinstance(error, task.throws),
+    )
+
+
+def _acks_failure(task: Task[..., Any]) -> bool:
+    own = task.acks_on_failure
+    return own if own is not None else task.acks_on_failure_or_timeout is not False
+
+
+def _handle(handler: Callable[..., None], *args: Any) -> None:
+    """Call a handler whose failure must not change the outcome."""
+    try:
+        handler(*args)
+    except Exception:
+        log.exception("handler failed: handler=%s", getattr(handler, "__qualname__", handler))
+
+
+# -- results ---------------------------------------------------------------------------------------
+
+
+def stores_result(app: Umbel, task: Task[..., Any], request: Request) -> bool:
+    """Whether the result of this call is to be stored."""
+    if request.is_eager and not task.store_eager_result:
+        return False
+    ignore = request.ignore_result
+    if ignore is None:
+        ignore = task.ignore_result
+    return not ignore and not app.backend.features.knows_nothing
+
+
+def _meta(app: Umbel, request: Request, state: str, value: Any) -> Meta:
+    results = request.results
+    meta = Meta(
+        task_id=request.id,
+        status=state,
+        result=value,
+        children=[child.as_tuple() for child in results] if results else [],
+        group_id=request.group,
+        parent_id=request.parent_id,
+    )
+    if app.backend.options.extended:
+        message = cast("Message | None", request.message)
+        meta.name = request.task
+        meta.args = request.args
+        meta.kwargs = request.kwargs
+        meta.worker = request.hostname
+        meta.retries = request.retries
+        meta.queue = message.queue if message is not None else None
+        if request.stamped_headers:
+            stamps = request.stamps or {}
+            meta.stamps = {name: stamps.get(name) for name in request.stamped_headers}
+    return meta
+
+
+def _encode(app: Umbel, request: Request, meta: Meta) -> Result:
+    return app.backend.encode(
+        meta, reply_to=request.reply_to or "", correlation_id=request.correlation_id or request.id
+    )
+
+
+# -- messages --------------------------------------------------------------------------------------
+
+
+def execute_message(
+    app: Umbel,
+    message: Message,
+    *,
+    hostname: str = "",
+    redelivered: bool = False,
+    deliveries: int = 0,
+    report: Callable[[Result], None] | None = None,
+    run_coroutine: RunCoroutine | None = None,
+) -> Outcome:
+    """Decode ``message`` and run its task. Never raises.
+
+    A message that cannot be read ends in the dead letters, with a stored FAILURE where its id is known; one whose task
+    is not known here is parked.
+    """
+    try:
+        task, request, args, kwargs = read_call(app, message)
+    except NotRegistered as error:
+        return Outcome(state="REJECTED", action=Action.PARK, reason=str(error), error_repr=error_text(error))
+    except (MessageError, InvalidTaskError, MissingExtra) as error:
+        return unreadable(app, message, error)
+    request.hostname = hostname
+    request.redelivered = redelivered
+    request.deliveries = deliveries
+    request.reporter = report
+    return execute(app, task, request, args, kwargs, run_coroutine=run_coroutine)
+
+
+def read_call(app: Umbel, message: Message) -> tuple[Task[..., Any], Request, Any, Any]:
+    """The task, request and arguments of a message.
+
+    Raises ContentDisallowed before anything of the body is decoded, DecodeError, InvalidTaskError, NotRegistered.
+    """
+    accept = app.accept()
+    if not message.task:
+        message = upgrade_protocol1(message, accept)
+    request = read_request(message)
+    body = loads(message.body, message.content_type, message.content_encoding, accept, request.compression)
+    if (type(body) is list and len(body) == 3) or type(body) is tuple:
+        args, kwargs, embed = body
+    elif isinstance(body, dict) and "args" in body:
+        # Headers of protocol 2 with a body of protocol 1.
+        fields = cast("dict[str, Any]", body)
+        args, kwargs, embed = fields["args"], fields.get("kwargs"), fields
+    else:
+        raise InvalidTaskError(f"the body of a task message must be [args, kwargs, embed], not {type(body).__name__}")
+    if embed:
+        request.callbacks = embed.get("callbacks")
+        request.errbacks = embed.get("errbacks")
+        request.chain = embed.get("chain")
+        request.chord = embed.get("chord")
+    args = () if args is None else args
+    kwargs = {} if kwargs is None else kwargs
+    if not isinstance(args, (list, tuple)) or not isinstance(kwargs, dict):
+        raise InvalidTaskError("args must be a list and kwargs an object")
+    return app.tasks[message.task], request, args, kwargs
+
+
+def unreadable(app: Umbel, message: Message, error: Exception) -> Outcome:
+    """The outcome of a message that cannot be run at all."""
+    result = None
+    if message.id and not app.backend.features.knows_nothing:
+        plain = encode_exception(error, app.backend.options.serializer)
+        meta = Meta(task_id=message.id, status="FAILURE", result=plain, date_done=app.date_done(), children=[])
+        result = app.backend.encode(
+            meta, reply_to=message.reply_to, correlation_id=message.correlation_id or message.id
+        )
+    reason = f"{type(error).__name__}: {error}"
+    return Outcome(
+        state="FAILURE",
+        value=error,
+        result=result,
+        action=Action.DEAD_LETTER,
+        reason=reason,
+        error_repr=error_text(error),
+    )
+
+
+# -- async tasks in synchronous executors ----------------------------------------------------------
+
+_loops = threading.local()
+
+
+def run_in_loop(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine to its end in this thread's event loop, which lives until ``close_loop``."""
+    runner: asyncio.Runner | None = getattr(_loops, "runner", None)
+    if runner is None:
+        runner = _loops.runner = asyncio.Runner()
+    return runner.run(coroutine, context=contextvars.copy_context())
+
+
+def close_loop() -> None:
+    """End this thread's event loop: cancels what is left in it. Idempotent."""
+    runner: asyncio.Runner | None = getattr(_loops, "runner", None)
+    if runner is not None:
+        del _loops.runner
+        runner.close()
+
+

@@ -1,0 +1,96 @@
+"""What is to be sent when a task has ended: callbacks, the next link of a chain, error callbacks."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from typing import TYPE_CHECKING, Any, cast
+
+from umbel.backends.base import Meta
+from umbel.signature import Signature, signature
+
+if TYPE_CHECKING:
+    from umbel.app import Umbel
+    from umbel.message import Message
+    from umbel.request import Request
+
+log = logging.getLogger("umbel.task")
+
+
+def after_success(app: Umbel, request: Request, value: Any) -> tuple[Message, ...]:
+    """Messages of the callbacks and of the next link of the chain, each with ``value`` as first argument."""
+    calls: list[tuple[Signature, dict[str, Any]]] = [
+        (signature(data, app=app), {}) for data in cast("list[Any]", request.callbacks or ())
+    ]
+    if request.chain:
+        *rest, following = cast("list[Any]", request.chain)
+        calls.append((signature(following, app=app), {"chain": rest}))
+    if request.is_eager and app.conf.task_always_eager:
+        for call, options in calls:
+            call.apply_async((value,), **options)
+        return ()
+    found: list[Message] = []
+    for call, options in calls:
+        found += call.messages(app, (value,), **options)[0]
+    return tuple(found)
+
+
+def after_failure(app: Umbel, request: Request, error: BaseException, traceback: str) -> tuple[Message, ...]:
+    """Messages of the error callbacks. One that is known here and takes ``(request, exc, traceback)`` is called at once;
+    others are sent with the id of the failed task."""
+    found: list[Message] = []
+    for data in cast("list[Any]", request.errbacks or ()):
+        try:
+            call = signature(data, app=app)
+            task = app.tasks.get(call.task)
+            if task is not None and _takes_error(task.run):
+                call(request, error, traceback)
+            elif request.is_eager and app.conf.task_always_eager:
+                call.apply_async((request.id,))
+            else:
+                found += call.messages(app, (request.id,))[0]
+        except Exception:
+            log.exception("error callback failed: task=%s id=%s errback=%r", request.task, request.id, data)
+    return tuple(found)
+
+
+def _takes_error(function: Any) -> bool:
+    """Whether ``function`` takes more than the id of the failed task."""
+    kinds = inspect.Parameter
+    count = 0
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind == kinds.VAR_POSITIONAL:
+            return True
+        count += parameter.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
+    return count > 1
+
+
+def fail_rest_of_chain(app: Umbel, request: Request, plain_error: Any, traceback: str, done: str) -> None:
+    """Store FAILURE for the links that will never run, so that nobody waits for them."""
+    backend = app.backend
+    for link in cast("list[Any]", request.chain or ()):
+        options = link.get("options") or {}
+        if "task_id" not in options or link.get("subtask_type"):
+            continue
+        meta = Meta(
+            task_id=options["task_id"],
+            status="FAILURE",
+            result=plain_error,
+            traceback=traceback,
+            date_done=done,
+            group_id=options.get("group_id"),
+        )
+        store(
+            request,
+            backend,
+            backend.encode(meta, reply_to=options.get("reply_to") or "", correlation_id=options["task_id"]),
+        )
+
+
+def store(request: Request, backend: Any, result: Any) -> None:
+    """Store a result other than the final one: through the executor where there is one, else directly."""
+    report = request.report
+    if report is not None:
+        report(result)
+    else:
+        backend.store([result])

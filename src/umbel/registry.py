@@ -1,0 +1,93 @@
+"""The tasks of an application by name, and the shared tasks that every application gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from umbel.current import get_current_app
+from umbel.errors import NotRegistered
+
+if TYPE_CHECKING:
+    from umbel.app import Umbel
+    from umbel.task import Task
+
+
+class TaskRegistry(dict[str, "Task[..., Any]"]):
+    """Tasks by name. ``registry[name]`` raises NotRegistered for a name that nobody has."""
+
+    def __missing__(self, name: str) -> Task[..., Any]:
+        raise NotRegistered(name)
+
+    def register(self, task: Task[..., Any]) -> None:
+        """Add a task under its name, in place of another one of that name."""
+        self[task.name] = task
+
+    def unregister(self, task: str | Task[..., Any]) -> None:
+        """Remove a task. Raises NotRegistered."""
+        name = task if isinstance(task, str) else task.name
+        if self.pop(name, None) is None:
+            raise NotRegistered(name)
+
+
+_shared: list[Callable[[Umbel], Task[..., Any]]] = []
+
+
+def share(make: Callable[[Umbel], Task[..., Any]]) -> None:
+    """Let every application, present and future, make a task for itself when it is finalized."""
+    from umbel.app import live_apps
+
+    _shared.append(make)
+    for app in live_apps():
+        if app.finalized:
+            make(app)
+
+
+def shared_makers() -> tuple[Callable[[Umbel], Task[..., Any]], ...]:
+    return tuple(_shared)
+
+
+class SharedTask:
+    """Stands for the current application's task of one name."""
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self._shared_name = name
+        self.__wrapped__ = function
+        self.__doc__ = function.__doc__
+
+    def _get_current_object(self) -> Task[..., Any]:
+        return get_current_app().tasks[self._shared_name]
+
+    @property
+    def __class__(self) -> type[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return type(self._get_current_object())
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(self._get_current_object(), attribute)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._get_current_object()(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._get_current_object().__reduce__()
+
+    def __repr__(self) -> str:
+        return f"<shared {self._shared_name}>"
+
+
+def shared_task(*args: Any, **options: Any) -> Any:
+    """A task that is made for every application; the name in the module stands for the current one's."""
+
+    def decorate(function: Callable[..., Any]) -> SharedTask:
+        from umbel.task import default_name
+
+        explicit = cast("str | None", options.get("name"))
+        if explicit is None and function.__module__ != "__main__":
+            explicit = default_name(function, None)
+        name = explicit or default_name(function, get_current_app().main)
+        share(lambda app: app.make_task(function, **{**options, "name": name}))
+        return SharedTask(name, function)
+
+    if len(args) == 1 and callable(args[0]) and not options:
+        return decorate(args[0])
+    return decorate

@@ -1,0 +1,319 @@
+"""From a call of a task to the message that carries it: options merged, routed, serialized.
+
+The way is ``prepare`` (one call → one :class:`Message`, nothing sent yet) and ``Umbel.publish`` (many messages, one round
+trip). Everything that a message can be refused for is raised by ``prepare``: EncodeError, MessageTooLarge,
+UnroutableMessage, TypeError for unknown options.
+"""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict, cast
+
+from umbel.codecs import compress, dumps
+from umbel.codecs.representation import safe_repr
+from umbel.current import current_request
+from umbel.errors import ConfigurationError, MessageTooLarge
+from umbel.message import Headers, Message, encode_headers, format_moment, new_id, now, origin
+from umbel.routing import address_of
+
+if TYPE_CHECKING:
+    from umbel.app import Umbel
+    from umbel.queues import Exchange, Queue
+    from umbel.task import Task
+
+Moment = datetime.datetime | str
+
+
+class SendOptions(TypedDict, total=False):
+    """Options of ``apply_async``, ``send_task`` and signatures. Times are seconds or moments.
+
+    ``retry``/``retry_policy``/``timeout``/``confirm_timeout`` shorten the one deadline ``publish_timeout``; ``producer``,
+    ``connection``, ``publisher``, ``mandatory``, ``immediate`` and ``declare`` are accepted for Celery's sake.
+    """
+
+    countdown: float | None
+    eta: Moment | None
+    expires: float | datetime.timedelta | Moment | None
+    priority: int | None
+    queue: str | Queue | None
+    exchange: str | Exchange | None
+    exchange_type: str | None
+    routing_key: str | None
+    delivery_mode: int | str | None
+    serializer: str | None
+    compression: str | None
+    headers: Mapping[str, Any] | None
+    time_limit: float | None
+    soft_time_limit: float | None
+    ignore_result: bool | None
+    add_to_parent: bool
+    group_id: str | None
+    group_index: int | None
+    chord: Any
+    chain: Any
+    root_id: str | None
+    parent_id: str | None
+    retries: int
+    reply_to: str | None
+    correlation_id: str | None
+    stamped_headers: list[str] | None
+    stamps: Mapping[str, Any] | None
+    replaced_task_nesting: int
+    retry: bool
+    retry_policy: Mapping[str, Any] | None
+    timeout: float | None
+    confirm_timeout: float | None
+    argsrepr: str | None
+    kwargsrepr: str | None
+    origin: str | None
+    router: Any
+    result_cls: Any
+    task_type: Any
+    route_name: str | None
+    expiration: float | None
+    mandatory: bool
+    immediate: bool
+    declare: Any
+    connection: Any
+    publisher: Any
+    producer: Any
+    throw: bool
+
+
+KNOWN_OPTIONS = frozenset(SendOptions.__annotations__) | {"task_id", "link", "link_error", "shadow"}
+TASK_DEFAULTS = (
+    "queue",
+    "exchange",
+    "routing_key",
+    "priority",
+    "expires",
+    "serializer",
+    "compression",
+    "delivery_mode",
+    "time_limit",
+    "soft_time_limit",
+    "ignore_result",
+)
+"""Options that a task may have as attributes."""
+
+EMPTY_EMBED: dict[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise TypeError for an option that does not exist and is no stamp, with the nearest name."""
+    for name in options.keys() - KNOWN_OPTIONS:
+        if name in (options.get("stamped_headers") or ()):
+            continue
+        close = difflib.get_close_matches(name, KNOWN_OPTIONS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "stamps must be named in stamped_headers"
+        raise TypeError(f"unknown execution option {name!r}: {hint}")
+
+
+def defaults_of(task: Task[..., Any]) -> dict[str, Any]:
+    """The options that a task's attributes give."""
+    found = {name: getattr(task, name, None) for name in TASK_DEFAULTS}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def prepare(
+    app: Umbel,
+    name: str,
+    args: Sequence[Any] | None,
+    kwargs: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+    task: Task[..., Any] | None = None,
+) -> Message:
+    """The message of one call.
+
+    ``options`` go before the routes' options, those before the task's own attributes. Inside a task, the message gets
+    that task's id as parent.
+    """
+    conf = app.conf
+    args = () if args is None else args
+    kwargs = {} if kwargs is None else kwargs
+    if not isinstance(args, (list, tuple)):
+        raise TypeError(f"args must be a list or tuple, not {type(args).__name__}")
+    if not isinstance(kwargs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+        raise TypeError(f"kwargs must be a mapping, not {type(kwargs).__name__}")
+    if options:
+        check_options(options)
+        options = {key: value for key, value in options.items() if value is not None}
+    given = options
+    routed = app.router.options(options.get("route_name") or name, args, kwargs, options, task)
+    defaults = task.send_defaults() if task is not None else None
+    if routed or defaults:
+        options = {**(defaults or {}), **routed, **options}
+    address = address_of(conf, app.queues(), options)
+    task_id = options.get("task_id") or new_id()
+    parent = current_request()
+    root_id, parent_id = options.get("root_id"), options.get("parent_id")
+    priority = options.get("priority")
+    if parent is not None and not parent.called_directly:
+        root_id = root_id or parent.root_id or parent.id
+        parent_id = parent_id or parent.id
+        if "priority" not in given and conf.task_inherit_parent_priority:
+            priority = parent.delivery_info["priority"]
+    headers = Headers(
+        task=name,
+        id=task_id,
+        shadow=options.get("shadow"),
+        group=options.get("group_id"),
+        group_index=options.get("group_index"),
+        retries=options.get("retries", 0),
+        root_id=root_id or task_id,
+        parent_id=parent_id,
+        argsrepr=options.get("argsrepr") or safe_repr(args, 1024, conf.task_repr_maxlevels),
+        kwargsrepr=options.get("kwargsrepr") or safe_repr(kwargs, 1024, conf.task_repr_maxlevels),
+        origin=options.get("origin") or origin(),
+        ignore_result=options.get("ignore_result", False if task is not None else None),
+        replaced_task_nesting=options.get("replaced_task_nesting", 0),
+    )
+    if "time_limit" in options or "soft_time_limit" in options:
+        headers.timelimit = (options.get("time_limit"), options.get("soft_time_limit"))
+    eta = expires = None
+    if "countdown" in options or "eta" in options:
+        eta, headers.eta = _eta(app, options)
+    if "expires" in options:
+        expires, headers.expires = _expires(app, options["expires"])
+    extra = _extra(options, headers)
+    encoded = dumps((args, kwargs, _embed(options)), options.get("serializer") or conf.task_serializer)
+    body = encoded.body
+    compression = options.get("compression") or conf.task_compression
+    if compression:
+        body, extra["compression"] = compress(body, compression)
+    if len(body) > conf.message_max_bytes:
+        raise MessageTooLarge(
+            f"the message for task {name} has {len(body)} bytes, message_max_bytes allows {conf.message_max_bytes}"
+        )
+    if conf.task_protocol != 2:
+        raise ConfigurationError("task_protocol 1 can be read but not written; set it to 2")
+    if priority is None:
+        priority = conf.task_default_priority or 0
+    return Message(
+        id=task_id,
+        task=name,
+        queue=address.queue.name,
+        headers=encode_headers(headers, extra),
+        body=body,
+        content_type=encoded.content_type,
+        content_encoding=encoded.content_encoding,
+        priority=priority,
+        eta=eta,
+        expires=expires,
+        reply_to=options.get("reply_to") or app.reply_address(),
+        correlation_id=options.get("correlation_id") or task_id,
+        exchange=address.exchange,
+        routing_key=address.routing_key,
+        delivery_mode=address.delivery_mode,
+    )
+
+
+def publish_deadline(app: Umbel, options: Mapping[str, Any]) -> float:
+    """Seconds that sending may take in all: ``publish_timeout``, or less where the options say so."""
+    limit: float = app.conf.publish_timeout
+    if not options:
+        return limit
+    for name in ("timeout", "confirm_timeout"):
+        value = options.get(name)
+        if value is not None:
+            limit = min(limit, float(value))
+    attempt: float = app.conf.broker_connection_timeout
+    if options.get("retry") is False:
+        return min(limit, attempt)
+    policy = options.get("retry_policy")
+    if policy is not None and policy.get("max_retries") is not None:
+        step, most = float(policy.get("interval_step") or 0), float(policy.get("interval_max") or 0)
+        pauses = [
+            min(float(policy.get("interval_start") or 0) + step * n, most) for n in range(int(policy["max_retries"]))
+        ]
+        limit = min(limit, attempt + sum(pauses))
+    return limit
+
+
+# -- parts of a message ----------------------------------------------------------------------------
+
+
+def _extra(options: Mapping[str, Any], headers: Headers) -> dict[str, Any]:
+    """The user's own headers; stamps are put into ``headers``."""
+    extra = dict(options["headers"]) if "headers" in options else {}
+    stamped = options.get("stamped_headers") or extra.pop("stamped_headers", None)
+    stamps = dict(options.get("stamps") or extra.pop("stamps", None) or {})
+    if stamped:
+        headers.stamped_headers = list(stamped)
+        for name in stamped:
+            if name in options:
+                stamps[name] = options[name]
+    headers.stamps = stamps
+    return extra
+
+
+def _embed(options: Mapping[str, Any]) -> dict[str, Any]:
+    found = (options.get("link"), options.get("link_error"), options.get("chain"), options.get("chord"))
+    if found == (None, None, None, None):
+        return EMPTY_EMBED
+    link, link_error, chain, chord = found
+    return {
+        "callbacks": signature_list(link),
+        "errbacks": signature_list(link_error),
+        "chain": None if chain is None else [plain(item) for item in chain],
+        "chord": None if chord is None else plain(chord),
+    }
+
+
+def signature_list(links: Any) -> list[Any] | None:
+    """One signature or several, as a list of plain dicts."""
+    if links is None:
+        return None
+    if isinstance(links, Mapping):
+        return [plain(links)]
+    return [plain(item) for item in cast("Iterable[Any]", links)]
+
+
+def plain(value: Any) -> Any:
+    """Signatures in ``value``, at any depth of dicts and lists, as plain dicts."""
+    if isinstance(value, Mapping):
+        return {key: plain(held) for key, held in cast("Mapping[Any, Any]", value).items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(held) for held in cast("Iterable[Any]", value)]
+    return value
+
+
+def _eta(app: Umbel, options: Mapping[str, Any]) -> tuple[float, str]:
+    countdown = options.get("countdown")
+    if countdown is not None:
+        moment = now() + (countdown.total_seconds() if isinstance(countdown, datetime.timedelta) else float(countdown))
+        return moment, _written(app, moment)
+    return _moment(app, options["eta"], "eta")
+
+
+def _expires(app: Umbel, expires: Any) -> tuple[float, str]:
+    if isinstance(expires, datetime.timedelta):
+        expires = expires.total_seconds()
+    if isinstance(expires, (int, float)):
+        moment = now() + expires
+        return moment, _written(app, moment)
+    return _moment(app, expires, "expires")
+
+
+def _moment(app: Umbel, value: Any, name: str) -> tuple[float, str]:
+    """Unix time and wire form. A naive moment is in the application's time zone and stays naive where that is UTC."""
+    if isinstance(value, str):
+        value = datetime.datetime.fromisoformat(value)
+    if not isinstance(value, datetime.datetime):
+        raise TypeError(f"{name} must be a datetime, not {type(value).__name__}")
+    if value.tzinfo is not None:
+        return value.timestamp(), value.isoformat()
+    aware = value.replace(tzinfo=app.timezone)
+    naive_is_right = app.timezone is datetime.UTC or str(app.timezone) == "UTC"
+    return aware.timestamp(), value.isoformat() if naive_is_right else aware.isoformat()
+
+
+def _written(app: Umbel, moment: float) -> str:
+    if app.conf.enable_utc:
+        return format_moment(moment)
+    return datetime.datetime.fromtimestamp(moment, app.timezone).isoformat()
+
+

@@ -1,0 +1,471 @@
+"""A task: a function with a name, options and handlers, which can be called here or sent away.
+
+``Task[P, R]`` carries the function's parameters and return type, so that a type checker checks ``delay`` as it checks
+a call. Options are class attributes, set by ``@app.task(...)`` or in a subclass; None means the application's setting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+
+from umbel.current import current_request, drop_request, pop_request, push_request
+from umbel.errors import MaxRetriesExceededError, NoBackend, OperationalError
+from umbel.request import Request
+from umbel.sending import defaults_of, prepare, publish_deadline
+from umbel.validation import Checker, compile_checker
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from umbel.app import Umbel
+    from umbel.backends.base import Backend
+    from umbel.errors import Retry
+    from umbel.failures import ExceptionInfo
+    from umbel.result import AsyncResult, EagerResult
+    from umbel.sending import SendOptions
+    from umbel.signature import Signature
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+FROM_CONFIG = {
+    "serializer": "task_serializer",
+    "rate_limit": "task_default_rate_limit",
+    "priority": "task_default_priority",
+    "ignore_result": "task_ignore_result",
+    "acks_late": "task_acks_late",
+    "acks_on_failure": "task_acks_on_failure",
+    "acks_on_timeout": "task_acks_on_timeout",
+    "acks_on_failure_or_timeout": "task_acks_on_failure_or_timeout",
+    "reject_on_worker_lost": "task_reject_on_worker_lost",
+    "retry_on_worker_lost": "task_retry_on_worker_lost",
+    "track_started": "task_track_started",
+    "store_errors_even_if_ignored": "task_store_errors_even_if_ignored",
+    "store_eager_result": "task_store_eager_result",
+}
+"""Options that the application's settings give where the task does not."""
+
+
+class Task(Generic[P, R]):
+    """Base of all tasks; subclass it for ``base=`` or to write a task as a class with a method ``run``.
+
+    One object per application serves all calls, so attributes set in ``__init__`` are kept between calls of a process.
+    Times are seconds. ``max_retries`` None means without end.
+    """
+
+    MaxRetriesExceededError = MaxRetriesExceededError
+    OperationalError = OperationalError
+
+    name: str = ""
+    app: Umbel
+    abstract: bool = True
+
+    typing: bool | None = None
+    serializer: str | None = None
+    compression: str | None = None
+    priority: int | None = None
+    expires: Any = None
+    queue: str | None = None
+    exchange: str | None = None
+    routing_key: str | None = None
+    delivery_mode: int | str | None = None
+    rate_limit: str | int | float | None = None
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    ignore_result: bool | None = None
+    store_errors_even_if_ignored: bool | None = None
+    store_eager_result: bool | None = None
+    track_started: bool | None = None
+    acks_late: bool | None = None
+    acks_on_failure_or_timeout: bool | None = None
+    acks_on_failure: bool | None = None
+    acks_on_timeout: bool | None = None
+    reject_on_worker_lost: bool | None = None
+    retry_on_worker_lost: bool | None = None
+    send_events: bool = True
+    trail: bool = True
+    resultrepr_maxsize: int = 1024
+    throws: tuple[type[BaseException], ...] = ()
+
+    max_retries: int | None = 3
+    default_retry_delay: float = 180
+    autoretry_for: tuple[type[BaseException], ...] = ()
+    dont_autoretry_for: tuple[type[BaseException], ...] = ()
+    retry_kwargs: Mapping[str, Any] = {}
+    retry_backoff: bool | float = False
+    retry_backoff_max: float = 600
+    retry_jitter: bool = True
+
+    pydantic: bool = False
+    pydantic_strict: bool = False
+    pydantic_context: Mapping[str, Any] | None = None
+    pydantic_dump_kwargs: Mapping[str, Any] | None = None
+    validate: bool = False
+
+    _checker: Checker | None = None
+    _send_defaults: dict[str, Any] | None = None
+
+    # -- life --
+
+    def bind(self, app: Umbel) -> None:
+        """Belong to ``app``: take its settings for options that have no value."""
+        self.app = app
+        conf = app.conf
+        for option, setting in FROM_CONFIG.items():
+            if getattr(self, option, None) is None:
+                setattr(self, option, conf[setting])
+        self._send_defaults = None
+        self.on_bound(app)
+
+    def on_bound(self, app: Umbel) -> None:
+        """Called when the task has got its application."""
+
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The body of the task."""
+        raise NotImplementedError(f"task {self.name or type(self).__name__} has no run()")
+
+    if TYPE_CHECKING:
+
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    else:
+
+        def __call__(self, *args, **kwargs):
+            """Call the function here, as a plain function; its request says ``called_directly``."""
+            token = push_request(Request(args=args, kwargs=kwargs, owner_task=self, enclosing=current_request()))
+            try:
+                return self.run(*args, **kwargs)
+            finally:
+                pop_request(token)
+
+    # -- sending --
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """Send the task with these arguments. Raises what ``apply_async`` raises."""
+        return self.apply_async(args, kwargs)
+
+    def apply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        task_id: str | None = None,
+        producer: Any = None,
+        link: Any = None,
+        link_error: Any = None,
+        shadow: str | None = None,
+        **options: Unpack[SendOptions],
+    ) -> AsyncResult[R]:
+        """Send the task with arguments and options; returns when the broker has it for sure.
+
+        Raises TypeError (arguments do not fit the function, unknown option), EncodeError, MessageTooLarge,
+        UnroutableMessage, PublishTimeout or OperationalError (nothing was confirmed within the deadline).
+        """
+        app = self.app
+        given = self._options(args, kwargs, task_id, link, link_error, shadow, options)
+        if app.conf.task_always_eager:
+            return self._apply_instead(args, kwargs, given)
+        message = prepare(app, self.name, args, kwargs, given, self)
+        result = self.AsyncResult(message.id)
+        app.publish([message], publish_deadline(app, given))
+        app.adopt(result, given)
+        return result
+
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """As ``delay``; the event loop is not blocked meanwhile."""
+        return await self.aapply_async(args, kwargs)
+
+    async def aapply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        task_id: str | None = None,
+        producer: Any = None,
+        link: Any = None,
+        link_error: Any = None,
+        shadow: str | None = None,
+        **options: Unpack[SendOptions],
+    ) -> AsyncResult[R]:
+        """As ``apply_async``; the event loop is not blocked meanwhile."""
+        app = self.app
+        given = self._options(args, kwargs, task_id, link, link_error, shadow, options)
+        if app.conf.task_always_eager:
+            return await asyncio.to_thread(self._apply_instead, args, kwargs, given)
+        message = prepare(app, self.name, args, kwargs, given, self)
+        result = self.AsyncResult(message.id)
+        await asyncio.to_thread(app.publish, [message], publish_deadline(app, given))
+        app.adopt(result, given)
+        return result
+
+    def _options(
+        self,
+        args: Sequence[Any] | None,
+        kwargs: Mapping[str, Any] | None,
+        task_id: str | None,
+        link: Any,
+        link_error: Any,
+        shadow: str | None,
+        options: Any,
+    ) -> dict[str, Any]:
+        self.check_arguments(args, kwargs)
+        if task_id is not None:
+            options["task_id"] = task_id
+        if link is not None:
+            options["link"] = link
+        if link_error is not None:
+            options["link_error"] = link_error
+        if shadow is None:
+            shadow = self.shadow_name(args or (), kwargs or {}, options)
+        if shadow is not None:
+            options["shadow"] = shadow
+        return options
+
+    def _apply_instead(self, args: Any, kwargs: Any, options: dict[str, Any]) -> AsyncResult[R]:
+        result = self.apply(args, kwargs, **options)
+        self.app.adopt(result, options)
+        return result
+
+    def check_arguments(self, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> None:
+        """Raise TypeError if the function cannot be called with these arguments, unless ``typing`` is off."""
+        checker = self._checker
+        if checker is None:
+            checker = self._checker = compile_checker(self)
+        checker(*(args or ()), **(kwargs or {}))
+
+    def send_defaults(self) -> dict[str, Any]:
+        """The execution options that the task's attributes give."""
+        if self._send_defaults is None:
+            self._send_defaults = defaults_of(self)
+        return self._send_defaults
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if name[0] != "_":
+            self.__dict__.pop("_send_defaults", None)
+            self.__dict__.pop("_checker", None)
+            self.__dict__.pop("_plan", None)
+
+    def shadow_name(self, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> str | None:
+        """Override: the name to show for one call in logs and events."""
+        return None
+
+    def apply(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        link: Any = None,
+        link_error: Any = None,
+        task_id: str | None = None,
+        retries: int | None = None,
+        throw: bool | None = None,
+        logfile: str | None = None,
+        loglevel: Any = None,
+        headers: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> EagerResult[R]:
+        """Run the task here and now, retries included (without their delay).
+
+        ``throw``: raise its exception; by default as ``task_eager_propagates`` says.
+        """
+        from umbel.eager import apply
+
+        given = {**options, "link": link, "link_error": link_error, "headers": headers}
+        given |= {"logfile": logfile, "loglevel": loglevel}
+        return apply(self, args, kwargs, task_id=task_id, retries=retries or 0, throw=throw, options=given)
+
+    # -- as data --
+
+    def signature(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> Signature:
+        """A call as data; ``immutable=True`` ignores what it is called with."""
+        from umbel.signature import Signature
+
+        return Signature(self, args, kwargs, options, app=self.app, **more)
+
+    subtask = signature
+
+    def s(self, *args: Any, **kwargs: Any) -> Signature:
+        """A call with these arguments (which may be partial) as data."""
+        return self.signature(args, kwargs)
+
+    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature:
+        """A call with exactly these arguments as data."""
+        return self.signature(args, kwargs, immutable=True)
+
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:
+        """The result of a call of this task by its id."""
+        from umbel.result import AsyncResult
+
+        return AsyncResult(task_id, task_name=self.name, app=self.app, **kwargs)
+
+    # -- inside --
+
+    @property
+    def request(self) -> Request:
+        """The call that runs here and now; one that says ``called_directly`` when none does."""
+        found = current_request()
+        while found is not None:
+            if found.owner_task is self:
+                return found
+            found = found.enclosing
+        return Request(owner_task=self)
+
+    def push_request(self, *args: Any, **kwargs: Any) -> None:
+        """Pretend a call, for tests; ``pop_request`` ends it."""
+        push_request(Request(owner_task=self, enclosing=current_request()))
+        cast("Request", current_request()).update(*args, **kwargs)
+
+    def pop_request(self) -> None:
+        drop_request()
+
+    @property
+    def backend(self) -> Backend:
+        return self.app.backend
+
+    def retry(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        exc: BaseException | None = None,
+        throw: bool = True,
+        eta: Any = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> Retry:
+        """Run this call again later: same id, one retry more.
+
+        Raises Retry (or returns it, with ``throw=False``); the message goes out with the acknowledgement of this one.
+        When ``max_retries`` is reached, raises ``exc`` if given, else MaxRetriesExceededError. Called as a plain
+        function there is nothing to retry: the exception being handled is raised, or ``exc``, or Retry.
+        ``countdown`` in seconds, by default ``default_retry_delay``.
+        """
+        from umbel.retrying import retry
+
+        return retry(self, args, kwargs, exc, throw, eta, countdown, max_retries, options)
+
+    def signature_from_request(
+        self,
+        request: Request | None = None,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        queue: str | None = None,
+        **extra_options: Any,
+    ) -> Signature:
+        """The present call as data, with other arguments or options where given."""
+        from umbel.retrying import signature_from_request
+
+        return signature_from_request(self, request or self.request, args, kwargs, queue, extra_options)
+
+    subtask_from_request = signature_from_request
+
+    def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None) -> None:
+        """Store a state of your own with ``meta`` (any serializable value) while the task runs.
+
+        Raises EncodeError; NoBackend where no result backend is configured.
+        """
+        from umbel.backends.base import EXCEPTION_STATES, Meta
+        from umbel.codecs.exceptions import encode_exception
+
+        request = self.request
+        backend = self.app.backend
+        if backend.features.knows_nothing:
+            raise NoBackend("update_state needs a result backend: set result_backend")
+        if isinstance(meta, BaseException) and state in EXCEPTION_STATES:
+            meta = encode_exception(meta, backend.options.serializer)
+        result = backend.encode(
+            Meta(
+                task_id=task_id or request.id,
+                status=state or "PROGRESS",
+                result=meta,
+                group_id=request.group,
+                parent_id=request.parent_id,
+            ),
+            reply_to=request.reply_to or "",
+            correlation_id=request.correlation_id or request.id,
+        )
+        report = request.report
+        if report is not None:
+            report(result)
+        else:
+            backend.store([result])
+
+    def progress(self, done: float, total: float | None = None, **info: Any) -> None:
+        """Store how far the task is: state PROGRESS with ``{"current", "total", "percent", **info}``.
+
+        Does nothing when called as a plain function or without a result backend, so that tasks stay callable.
+        """
+        if self.request.called_directly or self.app.backend.features.knows_nothing:
+            return
+        percent = round(100 * done / total, 1) if total else None
+        self.update_state(state="PROGRESS", meta={"current": done, "total": total, "percent": percent, **info})
+
+    # -- handlers, to be overridden --
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        """Called before the function; an exception fails the task."""
+
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        """Called after the function returned; an exception fails the task."""
+
+    def on_failure(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: ExceptionInfo) -> None:
+        """Called when the task failed."""
+
+    def on_retry(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: ExceptionInfo) -> None:
+        """Called when the task is to be retried; ``exc`` is what caused it."""
+
+    def after_return(
+        self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: ExceptionInfo | None
+    ) -> None:
+        """Called last, whatever the outcome; ``retval`` is the value or the exception."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return find_task, (self.name, self.app.main)
+
+    def __repr__(self) -> str:
+        return f"<@task: {self.name} of {self.app.main or 'app'}>" if "app" in self.__dict__ else f"<@task: {self.name}>"
+
+
+if TYPE_CHECKING:
+
+    class AsyncTask(Task[P, R]):
+        """A task whose function is a coroutine function: calling it gives a coroutine."""
+
+        def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, *args: P.args, **kwargs: P.kwargs
+        ) -> Coroutine[Any, Any, R]: ...
+
+else:
+    AsyncTask = Task
+
+
+def find_task(name: str, main: str | None) -> Task[..., Any]:
+    """The task of this name in the current application, for pickled tasks."""
+    from umbel.current import get_current_app
+
+    return get_current_app().tasks[name]
+
+
+def default_name(function: Callable[..., Any], main: str | None) -> str:
+    """``module.function``; the application's name stands for ``__main__``."""
+    module = getattr(function, "__module__", None) or "__main__"
+    if module == "__main__":
+        module = main or _main_module()
+    return f"{module}.{getattr(function, '__name__', type(function).__name__)}"
+
+
+def _main_module() -> str:
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return spec.name if spec is not None else "__main__"
+
+
+def is_coroutine_task(task: Task[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(task.run)
