@@ -10,7 +10,7 @@ import datetime
 import logging
 import os
 import sys
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, cast
 
 import msgspec
 
@@ -75,8 +75,8 @@ class JSONFormatter(logging.Formatter):
 
 
 def _data(record: logging.LogRecord) -> dict[str, Any]:
-    data: Any = getattr(record, "data", None)
-    return data if isinstance(data, dict) else {}
+    data: object = getattr(record, "data", None)
+    return cast("dict[str, Any]", data) if isinstance(data, dict) else {}
 
 
 def _plain(value: object) -> str:

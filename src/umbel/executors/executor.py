@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -35,7 +36,7 @@ class Executor:
         self._number = 0
 
     def run(self) -> None:
-        end, board, slot = self.end, self.board, self.slot
+        end, board, slot, pid = self.end, self.board, self.slot, os.getpid()
         while (packet := end.receive()) is not None and packets.kind_of(packet) == packets.TASK:
             number = self._number = packets.number_of(packet)
             if not board.lease_is_good() and not self._await_lease():
@@ -51,6 +52,8 @@ class Executor:
                 deliveries=assignment.deliveries,
                 report=self._report,
             )
+            if os.getpid() != pid:
+                os._exit(0)  # a child that the task forked came back from it: it is no executor
             board.end(slot)
             end.send(packets.encode_report(number, _packed(outcome)))
 
@@ -76,10 +79,15 @@ def _packed(outcome: Outcome) -> packets.Report:
         outcome.publish,
         outcome.action.value,
         outcome.delay,
-        outcome.reason,
-        outcome.error_repr,
-        outcome.traceback if outcome.state in ("FAILURE", "RETRY") else None,
+        _encodable(outcome.reason),
+        _encodable(outcome.error_repr),
+        _encodable(outcome.traceback) if outcome.traceback and outcome.state == "FAILURE" else None,
     )
+
+
+def _encodable(text: str) -> str:
+    """Text of users' errors may hold lone surrogates, which no encoding takes."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def run_executor(app: Umbel, fd: int, board: Board, slot: int, hostname: str) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import logging
 import os
 import select
 import signal
@@ -28,6 +29,8 @@ import msgspec
 from msgspec import Struct
 
 from umbel.errors import UmbelError
+
+logger = logging.getLogger("umbel.worker.nursery")
 
 _PR_SET_PDEATHSIG = 1
 _RECEIVE_SIZE = 1 << 16
@@ -73,10 +76,13 @@ class Nursery:
     """The supervisor's handle of the nursery process."""
 
     def __init__(self, body: ExecutorBody) -> None:
-        """Fork it. Raises UmbelError when this process has more than one thread."""
+        """Fork it. Warns when this process has more than one thread: locks that those hold stay locked in the fork."""
         if threading.active_count() > 1:
-            names = ", ".join(sorted(thread.name for thread in threading.enumerate()))
-            raise UmbelError(f"executors cannot be forked safely while other threads run: {names}")
+            names = sorted(thread.name for thread in threading.enumerate() if thread is not threading.current_thread())
+            logger.warning(
+                "threads were started while the application was imported; forking is not safe with them: %s",
+                ", ".join(names),
+            )
         own, theirs = socket.socketpair(socket.AF_UNIX, _kind())
         sys.stdout.flush()
         sys.stderr.flush()
@@ -171,6 +177,8 @@ class _NurseryProcess:
         try:
             while self._step(wake_read, wake_write):
                 pass
+        except (BrokenPipeError, ConnectionResetError):
+            return  # the supervisor has gone
         finally:
             for pid in self.children:
                 with contextlib.suppress(ProcessLookupError):
