@@ -1,0 +1,365 @@
+"""A worker's hold on queues in Redis: claim, settle, renew, and what to do when an answer got lost.
+
+One call of one script is one batch. Tags are ``<list index>:<number>``, numbers given out here, so that a claim whose
+answer never came can be asked for; each call is numbered, so that it can be found out whether it was done.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+
+from umbel.brokers.base import Consumer, Delivery, Settled, Settlement
+from umbel.brokers.envelope import decode_envelope
+from umbel.brokers.redis_keys import STEPS, Source
+from umbel.brokers.redis_scripts import BEGIN, CLAIM, END, RECOVER, RENEW, SETTLE
+from umbel.brokers.redis_settling import Settling
+from umbel.brokers.redis_wake import Wakes
+from umbel.errors import InvalidTaskError, OperationalError
+from umbel.message import Message, new_id
+from umbel.queues import Queue
+
+if TYPE_CHECKING:
+    from umbel.brokers.redis import RedisBroker
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY = 0.1
+"""Seconds between looks at what cannot wake an idle consumer: delayed messages, lists of rare priorities."""
+
+REVERSE_EVERY = 16
+"""Every so many claims begin with the lowest priority, so that it is never starved."""
+
+
+class Lease(Struct, frozen=True):
+    """One lease of a consumer, and the arguments that every script call under it begins with."""
+
+    id: str
+    head: tuple[str, str, str, str, str]
+    landings: tuple[str, ...]
+
+
+class Lost(Struct, frozen=True):
+    """A call whose answer did not come. ``kind``: ``claims`` or ``settles``; what it claimed has the tags from
+    ``first`` to before ``end``, what it settled ``tags``."""
+
+    lease: Lease
+    kind: str
+    number: int
+    first: int
+    end: int
+    tags: tuple[Any, ...] = ()
+
+
+class RedisConsumer(Consumer):
+    """See :class:`Consumer`. Uses a connection per thread that calls it, and one per watched list while idle."""
+
+    def __init__(self, broker: RedisBroker, queues: Sequence[Queue], name: str, lease: float) -> None:
+        self._broker = broker
+        self._links = broker.links
+        self._keys = broker.keys
+        self._name = name
+        self._seconds = lease
+        self._queues = list({queue.name: queue for queue in queues}.values())
+        self._lists = [
+            Source(self._keys.ready(queue.name, step), queue.name, step) for queue in self._queues for step in STEPS
+        ]
+        self._orders = self._all_orders()
+        self._watched = tuple(index for index, place in enumerate(self._lists) if not place.step)
+        self._wakes = Wakes(broker.links.server)
+        self._receiving = threading.Lock()
+        self._lock = threading.Lock()
+        self._claims = 0
+        self._settles = 0
+        self._next_tag = 0
+        self._turn = 0
+        self._counted: dict[str, bytes] = {}
+        self._lost: list[Lost] = []
+        self._found: list[Delivery] = []
+        self._concluded: dict[Any, bool] = {}
+        self._pause = LOOK_EVERY
+        self._dead: Lease | None = None
+        self._closed = False
+        self._settling = Settling(broker)
+        for queue in self._queues:
+            broker.declare(queue)
+        self._lease = self._begin()
+
+    # -- the order of claiming --
+
+    def _all_orders(self) -> list[tuple[Any, ...]]:
+        """The claim part's tail for each turn: queues rotated, and once in a while all backwards."""
+        steps = STEPS if self._broker.options.lowest_priority_first else STEPS[::-1]
+        count = len(self._queues)
+        orders: list[tuple[Any, ...]] = []
+        for turn, reverse in itertools.product(range(count), (False, True)):
+            rotated = [self._queues[(turn + offset) % count].name for offset in range(count)]
+            delayed = [part for name in rotated for part in (self._keys.delayed(name), self._keys.ready(name, 0))]
+            places = [
+                (index, place.key)
+                for step in (reversed(steps) if reverse else steps)
+                for name in rotated
+                for index, place in enumerate(self._lists)
+                if place.queue == name and place.step == step
+            ]
+            orders.append((count, *delayed, *itertools.chain.from_iterable(places)))
+        return orders
+
+    def _order(self) -> tuple[Any, ...]:
+        self._turn += 1
+        reverse = self._turn % REVERSE_EVERY == 0
+        return self._orders[2 * (self._turn % len(self._queues)) + reverse]
+
+    def _claim_part(self, lease: Lease, call: int, first: int, limit: int, landings: Collection[int]) -> list[Any]:
+        landed: list[Any] = []
+        for index in landings:
+            landed += (index, lease.landings[index], self._lists[index].key)
+        order = self._order()
+        stop = 11 + len(landed) + len(order)
+        return [*lease.head, call, first, limit, stop, len(landings), *landed, *order]
+
+    def _reserve(self, count: int) -> int:
+        with self._lock:
+            first = self._next_tag
+            self._next_tag += count
+            return first
+
+    # -- receiving --
+
+    def receive(self, limit: int, timeout: float) -> list[Delivery]:
+        deadline = time.monotonic() + timeout
+        with self._receiving:
+            if self._closed:
+                return []
+            self._recover()
+            found = self._take_found(limit)
+            if found or limit <= 0:
+                return found
+            claimed = self._claim(self._lease, limit)
+            if claimed or self._wakes.take_interrupt():
+                return claimed
+            return self._wait(limit, deadline)
+
+    def _take_found(self, limit: int) -> list[Delivery]:
+        with self._lock:
+            found, self._found = self._found[:limit], self._found[limit:]
+        return found
+
+    def _wait(self, limit: int, deadline: float) -> list[Delivery]:
+        lease = self._lease
+        while not self._closed and self._lease is lease:
+            rest = deadline - time.monotonic()
+            if rest <= 0:
+                break
+            if lease is not self._dead:
+                for index in self._watched:
+                    self._wakes.wait_for(index, self._lists[index].key, lease.landings[index], rest)
+            landed = self._wakes.sleep(min(rest, self._pause))
+            if self._wakes.take_interrupt():
+                break
+            if lease is self._dead:
+                continue
+            claimed = self._claim(lease, limit, unblock=landed)
+            if claimed or lease is self._dead:
+                return claimed + self._stop_waiting(lease, limit - len(claimed))
+        return self._stop_waiting(lease, limit)
+
+    def _stop_waiting(self, lease: Lease, limit: int) -> list[Delivery]:
+        """End all waits and adopt what they landed until then; what is beyond ``limit`` goes back."""
+        return self._claim(lease, limit, unblock=True) if self._wakes.waiting else []
+
+    def _claim(self, lease: Lease, limit: int, unblock: bool = False) -> list[Delivery]:
+        self._claims += 1
+        call, first = self._claims, self._reserve(limit)
+        part = self._claim_part(lease, call, first, limit, self._watched)
+        try:
+            reply = self._links.run(CLAIM, part, before=self._wakes.unblock() if unblock else ())
+        except OperationalError:
+            self._wakes.reset()
+            with self._lock:
+                self._lost.append(Lost(lease, "claims", call, first, first + limit))
+            raise
+        if unblock:
+            self._wakes.collect()
+        if reply[0] == 0:
+            self._dead = lease
+        if reply[0] != 1:
+            return []
+        due = reply[1]
+        self._pause = min(LOOK_EVERY, float(due) + 0.001) if due else LOOK_EVERY
+        return self._deliveries(reply, 2, first)
+
+    def _deliveries(self, reply: list[Any], at: int, number: int) -> list[Delivery]:
+        """What a script claimed: ``reply[at]`` are the counts, then list indexes and envelopes in turn."""
+        counts = reply[at]
+        claimed: list[Delivery] = []
+        for position in range(at + 1, len(reply), 2):
+            index: int = reply[position]
+            queue = self._lists[index].queue
+            if index not in self._watched:
+                self._watch(index)
+            for envelope in reply[position + 1]:
+                claimed.append(_delivery(f"{index}:{number}", queue, envelope))
+                number += 1
+        if counts:
+            self._note_counts(claimed, counts)
+        return claimed
+
+    def _watch(self, index: int) -> None:
+        """Wait at this list too from now on: its priority is in use."""
+        with self._lock:
+            self._watched = tuple(dict.fromkeys((*self._watched, index)))
+
+    def _note_counts(self, claimed: list[Delivery], counts: list[bytes]) -> None:
+        by_tag = {delivery.tag: delivery for delivery in claimed}
+        for tag, count, sha in zip(counts[::3], counts[1::3], counts[2::3], strict=True):
+            delivery = by_tag[tag.decode()]
+            delivery.deliveries = int(count)
+            delivery.message = msgspec.structs.replace(delivery.message, redelivered=True)
+            self._counted[delivery.tag] = sha
+
+    # -- settling --
+
+    def settle(self, settlements: Sequence[Settlement], want: int = 0) -> Settled:
+        self._recover()
+        if self._found and not want:
+            self._wakes.interrupt()
+        stale: list[Settlement] = []
+        pending: Sequence[Settlement] = settlements
+        if self._concluded:
+            pending = self._not_yet_done(settlements, stale)
+        found = self._take_found(want) if self._found else []
+        want -= len(found)
+        if not pending and want <= 0:
+            return Settled(found, stale)
+        lease = self._lease
+        body = self._settling.arguments(pending, self._lists, self._counted)
+        self._settles += 1
+        call, first = self._settles, self._reserve(max(want, 0))
+        part = self._claim_part(lease, call, first, want, ())
+        part += body
+        try:
+            reply = self._links.run(SETTLE, part)
+        except OperationalError:
+            tags = tuple(settlement.delivery.tag for settlement in pending)
+            with self._lock:
+                self._lost.append(Lost(lease, "settles", call, first, first + max(want, 0), tags))
+                self._found = found + self._found
+            raise
+        if reply[0] != 1:
+            if reply[0] == 0:
+                self._dead = lease
+            return Settled(found, [*stale, *pending])
+        stale += [pending[position] for position in reply[1]]
+        if self._counted:
+            for settlement in pending:
+                self._counted.pop(settlement.delivery.tag, None)
+        return Settled(found + self._deliveries(reply, 3, first), stale)
+
+    def _not_yet_done(self, settlements: Sequence[Settlement], stale: list[Settlement]) -> list[Settlement]:
+        """What a call with a lost answer has not done; adds to ``stale`` what that call found to be so."""
+        with self._lock:
+            concluded, self._concluded = self._concluded, {}
+        pending: list[Settlement] = []
+        for settlement in settlements:
+            was_stale = concluded.get(settlement.delivery.tag)
+            if was_stale is None:
+                pending.append(settlement)
+            elif was_stale:
+                stale.append(settlement)
+        return pending
+
+    # -- lost answers --
+
+    def _recover(self) -> None:
+        """Find out about calls whose answers were lost: what they claimed, and what they settled."""
+        if not self._lost:
+            return
+        with self._lock:
+            lease = self._lease
+            lost = [call for call in self._lost if call.lease is lease]
+            arguments: list[Any] = [*lease.head]
+            for call in lost:
+                arguments += (call.kind, call.number, call.first, call.end)
+            reply: list[Any] = self._links.run(RECOVER, arguments) if lost else [0]
+            self._lost.clear()
+            if reply[0] != 1:
+                return
+            for call, done, stale in zip(lost, reply[1][::2], reply[1][1::2], strict=True):
+                positions = {int(position) for position in stale.split()}
+                if done:
+                    self._concluded |= {tag: number in positions for number, tag in enumerate(call.tags)}
+            entries = reply[2]
+            for tag, envelope, count, sha in zip(*(entries[part::4] for part in range(4)), strict=True):
+                text = tag.decode()
+                delivery = _delivery(text, self._lists[int(text.partition(":")[0])].queue, envelope)
+                if int(count):
+                    self._note_counts([delivery], [tag, count, sha])
+                self._found.append(delivery)
+
+    # -- the lease --
+
+    def _begin(self) -> Lease:
+        """Begin a new lease. Raises OperationalError, BrokerError."""
+        keys, id = self._keys, new_id()
+        lists = msgspec.json.encode([(place.key, place.queue, place.step) for place in self._lists])
+        self._links.run(BEGIN, (keys.prefix, id, self._seconds, lists, self._name))
+        return Lease(
+            id=id,
+            head=(keys.consumers, keys.consumer(id), keys.held(id), keys.deliveries, id),
+            landings=tuple(keys.landing(id, index) for index in range(len(self._lists))),
+        )
+
+    def renew(self) -> bool:
+        if self._closed:
+            return True
+        options = self._broker.options
+        lease = self._lease
+        arguments = (self._keys.prefix, lease.id, self._seconds, options.delivery_limit, options.dead_letter_expires)
+        if self._links.run(RENEW, arguments, self._seconds):
+            return True
+        fresh = self._begin()
+        with self._lock:
+            self._lost.clear()
+            self._found.clear()
+            self._concluded.clear()
+            self._counted.clear()
+            self._lease = fresh
+        self._wakes.interrupt()
+        return False
+
+    def interrupt(self) -> None:
+        self._wakes.interrupt()
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._wakes.interrupt()
+        with self._receiving:
+            self._wakes.close()
+            try:
+                self._links.run(END, (self._keys.prefix, self._lease.id, int(self._wakes.broke)))
+                self._delete_own_queues()
+            except OperationalError as error:
+                log.warning("consumer not ended, its lease runs out in %g s: %s", self._seconds, error)
+
+    def _delete_own_queues(self) -> None:
+        for queue in self._queues:
+            if queue.auto_delete and not self._broker.is_consumed(queue.name):
+                self._broker.delete(queue.name)
+
+
+def _delivery(tag: str, queue: str, envelope: bytes) -> Delivery:
+    try:
+        return Delivery(tag, queue, decode_envelope(envelope, queue))
+    except InvalidTaskError as error:
+        message = Message(id="", task="", queue=queue, headers=b"{}", body=envelope)
+        return Delivery(tag, queue, message, fault=str(error))

@@ -1,0 +1,308 @@
+"""One connection to Redis, and the pool of them.
+
+A :class:`Link` sends packed commands and reads replies, each read with a deadline; whatever goes wrong on the way
+closes it. :class:`Links` hands them out. This is where errors of sockets and of Redis become Umbel's, once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import select
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from umbel.brokers.redis_server import Server
+from umbel.errors import BrokerError, MissingExtra, OperationalError, UmbelError
+
+try:
+    import hiredis
+    from hiredis import ProtocolError, PushNotification, Reader, ReplyError
+except ImportError as error:
+    raise MissingExtra("Redis", "redis") from error
+
+__all__ = ["NOTHING", "Link", "Links", "PushNotification", "Script", "pack"]
+
+_pack: Callable[[Any], bytes] = cast("Any", hiredis).pack_command
+
+NOTHING: Any = object()
+"""What a read returns when there is no whole reply yet."""
+
+ANSWER_TIMEOUT = 30.0
+"""Seconds after which a command that does not block is given up."""
+
+_BUFFER = 1 << 16
+_IDLE = 1.0
+_PASSING = frozenset(
+    {"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS", "UNBLOCKED", "MISCONF"}
+)
+"""First words of refusals that pass: the server starts, fails over, runs a long script, cannot write its disk."""
+
+
+class Script:
+    """A Lua script that runs atomically in the server, called by its hash."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest().encode()
+
+    def pack(self, arguments: Sequence[Any]) -> bytes:
+        """The command that calls it. The script sees ``arguments`` as ``ARGV``."""
+        return _pack((b"EVALSHA", self.sha, b"0", *arguments))
+
+
+def pack(*command: Any) -> bytes:
+    """A command as it goes over the wire."""
+    return _pack(command)
+
+
+def raise_refusal(reply: Any) -> None:
+    """Raise what an error reply means: OperationalError when it passes, BrokerError otherwise."""
+    text = str(reply)
+    kind = OperationalError if text.partition(" ")[0] in _PASSING else BrokerError
+    raise kind(f"Redis answered: {text}")
+
+
+class Link:
+    """A connection. Not safe for threads; after an OperationalError it is ``closed``."""
+
+    def __init__(self, server: Server, timeout: float) -> None:
+        """Connect within ``timeout`` seconds. Raises OperationalError, or BrokerError when the login is refused."""
+        self._server = server
+        self._reader: Any = Reader(notEnoughData=NOTHING)
+        self._buffer = bytearray(_BUFFER)
+        self._view = memoryview(self._buffer)
+        self.closed = False
+        self.used = time.monotonic()
+        self.id = 0
+        try:
+            self._socket = server.connect(timeout)
+        except OSError as error:
+            self.closed = True
+            raise OperationalError(f"cannot connect to {server.shown}: {error}") from error
+        self._timeout: float | None = timeout
+        try:
+            commands = server.handshake()
+            self.send(b"".join(_pack(command) for command in commands))
+            replies = [self.read(timeout) for _ in commands]
+            for reply in replies:
+                if isinstance(reply, ReplyError):
+                    raise_refusal(reply)
+        except UmbelError:
+            self.close()
+            raise
+        self.id = int(replies[0][b"id"])
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def send(self, data: bytes, timeout: float = ANSWER_TIMEOUT) -> None:
+        """Write ``data``. Raises OperationalError."""
+        try:
+            if self._timeout != timeout:
+                self._socket.settimeout(timeout)
+                self._timeout = timeout
+            self._socket.sendall(data)
+        except OSError as error:
+            raise self._broken(error) from error
+
+    def read(self, timeout: float = ANSWER_TIMEOUT) -> Any:
+        """The next reply; error replies are returned. Raises OperationalError when it is not there in time."""
+        reply = self._reader.gets(False)
+        if reply is not NOTHING:
+            return reply
+        deadline = time.monotonic() + timeout
+        while True:
+            reply = self._receive(max(deadline - time.monotonic(), 0.001))
+            if reply is not NOTHING:
+                return reply
+            if time.monotonic() >= deadline:
+                raise self._broken(TimeoutError(f"no answer within {timeout:g} s"))
+
+    def poll(self, timeout: float) -> Any:
+        """The next reply, or NOTHING when there is no whole one within ``timeout`` seconds (0: look once)."""
+        reply = self._reader.gets(False)
+        deadline = time.monotonic() + timeout
+        rest = timeout
+        while reply is NOTHING and rest >= 0:
+            reply = self._receive(rest)
+            if rest == 0:
+                break
+            rest = deadline - time.monotonic()
+        return reply
+
+    def _receive(self, timeout: float) -> Any:
+        try:
+            if self._timeout != timeout:
+                self._socket.settimeout(timeout)
+                self._timeout = timeout
+            count = self._socket.recv_into(self._buffer)
+        except TimeoutError:
+            return NOTHING
+        except BlockingIOError:
+            return NOTHING
+        except OSError as error:
+            if type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError"):
+                return NOTHING
+            raise self._broken(error) from error
+        if not count:
+            raise self._broken(ConnectionResetError("the server closed the connection"))
+        try:
+            self._reader.feed(self._view[:count])
+            return self._reader.gets(False)
+        except ProtocolError as error:
+            raise self._broken(error) from error
+
+    def call(self, command: bytes, timeout: float = ANSWER_TIMEOUT) -> Any:
+        """Send one packed command and return its reply. Raises OperationalError or BrokerError."""
+        self.send(command, timeout)
+        reply = self.read(timeout)
+        if isinstance(reply, ReplyError):
+            raise_refusal(reply)
+        return reply
+
+    def run_all(
+        self,
+        script: Script,
+        commands: Sequence[bytes],
+        timeout: float = ANSWER_TIMEOUT,
+        before: Sequence[bytes] = (),
+    ) -> list[Any]:
+        """Run packed calls of one script without waiting in between, in order. Raises as ``call``.
+
+        ``before`` are other commands to send first; their answers must be no refusals.
+        """
+        if before:
+            self.send(b"".join(before), timeout)
+        for command in commands:
+            self.send(command, timeout)
+        first = [self.read(timeout) for _ in before]
+        replies = [self.read(timeout) for _ in commands]
+        unknown = [number for number, reply in enumerate(replies) if _is_unknown_script(reply)]
+        if unknown:
+            self.call(_pack((b"SCRIPT", b"LOAD", script.text)), timeout)
+            for number in unknown:
+                self.send(commands[number], timeout)
+            for number in unknown:
+                replies[number] = self.read(timeout)
+        for reply in (*first, *replies):
+            if isinstance(reply, ReplyError):
+                raise_refusal(reply)
+        return replies
+
+    def is_stale(self) -> bool:
+        """Whether an idle connection was closed by the server, or has something in it that nobody asked for."""
+        poller = select.poll()
+        poller.register(self._socket, select.POLLIN)
+        return bool(poller.poll(0))
+
+    def _broken(self, error: Exception) -> OperationalError:
+        self.close()
+        return OperationalError(f"lost the connection to {self._server.shown}: {error}")
+
+    def close(self) -> None:
+        """Close the socket; sends nothing, so that a forked child may do it too. Idempotent."""
+        self.closed = True
+        with contextlib.suppress(AttributeError):
+            self._socket.close()
+
+
+def _is_unknown_script(reply: Any) -> bool:
+    return isinstance(reply, ReplyError) and str(reply).startswith("NOSCRIPT")
+
+
+class Links:
+    """The connections of one process to one server: taken for a call, and given back."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._idle: deque[tuple[int, Link]] = deque()
+        self._generation = 0
+
+    def take(self, timeout: float | None = None) -> Link:
+        """An idle connection, or a new one made within ``timeout`` seconds. Raises OperationalError, BrokerError."""
+        while self._idle:
+            try:
+                _, link = self._idle.pop()
+            except IndexError:
+                break
+            if time.monotonic() - link.used < _IDLE or not link.is_stale():
+                return link
+            link.close()
+        limit = self.server.connect_timeout
+        return Link(self.server, limit if timeout is None else max(0.001, min(limit, timeout)))
+
+    def give(self, link: Link, generation: int | None = None) -> None:
+        """Take back a connection; a closed one is dropped, and with it all that have been idle."""
+        if link.closed:
+            self._drop_idle()
+        elif generation is not None and generation != self._generation:
+            link.close()
+        else:
+            link.used = time.monotonic()
+            self._idle.append((self._generation, link))
+
+    @property
+    def generation(self) -> int:
+        """Changes with every ``close``; what was taken before is not kept after."""
+        return self._generation
+
+    def run(
+        self,
+        script: Script,
+        arguments: Sequence[Any],
+        timeout: float = ANSWER_TIMEOUT,
+        before: Sequence[bytes] = (),
+    ) -> Any:
+        """Run a script on any connection, after the commands ``before``. Raises OperationalError, BrokerError."""
+        generation = self._generation
+        link = self.take(timeout)
+        try:
+            return link.run_all(script, [script.pack(arguments)], timeout, before)[0]
+        except BaseException as error:
+            if not isinstance(error, UmbelError):
+                link.close()
+            raise
+        finally:
+            self.give(link, generation)
+
+    def call(self, *command: Any, timeout: float = ANSWER_TIMEOUT) -> Any:
+        """Run a command on any connection. Raises OperationalError, BrokerError."""
+        return self.call_all([command], timeout)[0]
+
+    def call_all(self, commands: Sequence[Sequence[Any]], timeout: float = ANSWER_TIMEOUT) -> list[Any]:
+        """Run commands in one write. Raises OperationalError, or BrokerError for the first one refused."""
+        generation = self._generation
+        link = self.take(timeout)
+        try:
+            link.send(b"".join([_pack(tuple(command)) for command in commands]), timeout)
+            replies = [link.read(timeout) for _ in commands]
+        except BaseException as error:
+            if not isinstance(error, UmbelError):
+                link.close()
+            raise
+        finally:
+            self.give(link, generation)
+        for reply in replies:
+            if isinstance(reply, ReplyError):
+                raise_refusal(reply)
+        return replies
+
+    def _drop_idle(self) -> None:
+        while self._idle:
+            try:
+                self._idle.pop()[1].close()
+            except IndexError:
+                return
+
+    def close(self) -> None:
+        """Close all connections, those in use when they come back. May be used again after."""
+        self._generation += 1
+        self._drop_idle()
+
+    def forget(self) -> None:
+        """In a forked child: close the descriptors, which the parent does not notice."""
+        self._generation += 1
+        self._drop_idle()

@@ -1,0 +1,269 @@
+"""Sending messages to Redis: where each goes, and getting it there once within one deadline.
+
+Every publication has a publisher's name and a number that grows; the server remembers the last one for 300 s, so that
+repeating it after a broken answer changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from umbel.brokers.base import Options
+from umbel.brokers.envelope import encode_envelope
+from umbel.brokers.redis_keys import SEPARATOR, UNIQUE, Keys, step_of
+from umbel.brokers.redis_link import Links
+from umbel.brokers.redis_scripts import PUBLISH
+from umbel.brokers.routing import Binding, topic_matches
+from umbel.errors import OperationalError, PublishTimeout, UmbelError, UnroutableMessage
+from umbel.message import Message, new_id, now
+from umbel.queues import Queue
+
+_CHUNK_COUNT = 1000
+_CHUNK_BYTES = 1 << 20
+_FIRST_PAUSE = 0.02
+_LONGEST_PAUSE = 0.5
+
+
+class Publisher(Struct):
+    """A name under which publications are numbered; used by one call at a time."""
+
+    key: str
+    number: int = 0
+
+
+class Place(Struct, frozen=True):
+    """One thing that publishing a message writes. ``kind``: ``l`` a list, ``z`` a delayed set, ``p`` a channel."""
+
+    kind: str
+    key: str
+    score: float
+    value: bytes
+
+
+class Publishing:
+    """The publishing half of the broker."""
+
+    def __init__(self, links: Links, keys: Keys, options: Options) -> None:
+        self._links = links
+        self._keys = keys
+        self._options = options
+        self._publishers: deque[Publisher] = deque()
+        self._made: list[str] = []
+        self._declared: dict[str, Queue] = {}
+        self._registered: set[str] = set()
+        self._known_lists: dict[tuple[str, int], str] = {}
+
+    @property
+    def declared(self) -> dict[str, Queue]:
+        """Queues declared in this process, by name."""
+        return self._declared
+
+    # -- declaring --
+
+    def declare(self, queue: Queue) -> None:
+        """Register a queue and its binding, for Umbel and for Celery's tools."""
+        self._declared[queue.name] = queue
+        self._links.call_all(self._registration(queue))
+        self._registered.add(queue.name)
+
+    def forget(self, queue: str) -> None:
+        """The queue was deleted: the next message to it registers it anew."""
+        self._declared.pop(queue, None)
+        self._registered.discard(queue)
+
+    def _registration(self, queue: Queue) -> list[tuple[Any, ...]]:
+        binding = Binding(queue.name, queue.exchange.type, queue.binding_key, dict(queue.binding_arguments))
+        document = {"exchange": queue.exchange_name, "binding": binding, "auto_delete": queue.auto_delete}
+        member = celery_member(queue)
+        return [
+            ("SADD", self._keys.binding(queue.exchange_name), member),
+            ("SADD", self._keys.binding_permanent(queue.exchange_name), member),
+            ("HSET", self._keys.queues, queue.name, msgspec.json.encode(document)),
+        ]
+
+    def _register_new(self, queues: set[str], timeout: float) -> None:
+        new = [self._declared.get(queue) or Queue(queue) for queue in queues - self._registered]
+        commands = [command for queue in new for command in self._registration(queue)]
+        if commands:
+            self._links.call_all(commands, timeout)
+            self._registered.update(queue.name for queue in new)
+
+    # -- routing --
+
+    def places(self, message: Message, moment: float) -> list[Place]:
+        """What publishing ``message`` writes. Raises UnroutableMessage, and what reading the bindings raises."""
+        envelope = encode_envelope(message)
+        if not message.exchange:
+            return [self._place(message, message.queue, envelope, moment)]
+        queues, channel = self._route(message)
+        places = [self._place(message, queue, envelope, moment) for queue in queues]
+        if channel:
+            places.append(Place("p", channel, 0.0, envelope))
+        return places
+
+    def _place(self, message: Message, queue: str, envelope: bytes, moment: float) -> Place:
+        step = step_of(message.priority)
+        if message.eta is not None and message.eta > moment and not self._options.mixed_fleet:
+            member = f"{step}{os.urandom(UNIQUE // 2).hex()}".encode() + envelope
+            return Place("z", self._keys.delayed(queue), message.eta, member)
+        return Place("l", self._list(queue, step), 0.0, envelope)
+
+    def _list(self, queue: str, step: int) -> str:
+        key = self._known_lists.get((queue, step))
+        if key is None:
+            if len(self._known_lists) > 10_000:
+                self._known_lists.clear()
+            key = self._known_lists[queue, step] = self._keys.ready(queue, step)
+        return key
+
+    def _route(self, message: Message) -> tuple[list[str], str]:
+        members, documents = self._links.call_all(
+            [("SMEMBERS", self._keys.binding(message.exchange)), ("HGETALL", self._keys.queues)]
+        )
+        queues: list[str] = []
+        channel = ""
+        known: set[str] = set()
+        for name, document in documents.items():
+            bound = msgspec.json.decode(document, type=_Registered)
+            if bound.exchange == message.exchange:
+                known.add(name.decode())
+                if bound.binding.takes(message):
+                    queues.append(bound.binding.queue)
+                if bound.binding.type == "fanout":
+                    channel = self._keys.fanout(self._links.server.db, message.exchange, message.routing_key)
+        for member in members:
+            key, pattern, queue = member.decode().split(SEPARATOR)
+            fits = topic_matches(key, message.routing_key) if pattern else key == message.routing_key
+            if queue not in known and fits:
+                queues.append(queue)
+        if not queues and not channel:
+            raise UnroutableMessage(
+                f"task {message.task or message.id!r} was not sent: no queue is bound to exchange"
+                f" {message.exchange!r} with routing key {message.routing_key!r}"
+            )
+        return list(dict.fromkeys(queues)), channel
+
+    # -- sending --
+
+    def publish(self, messages: Sequence[Message], timeout: float) -> None:
+        """See ``Broker.publish``."""
+        if not messages:
+            return
+        deadline = time.monotonic() + timeout
+        try:
+            publisher = self._publishers.pop()
+        except IndexError:
+            publisher = Publisher(self._keys.publisher(new_id()))
+            self._made.append(publisher.key)
+        commands: list[bytes] = []
+        pause = 0.0
+        try:
+            while True:
+                try:
+                    if not commands:
+                        commands = self._commands(messages, publisher, deadline)
+                    self._send(commands, deadline)
+                    return
+                except OperationalError as error:
+                    self._registered.clear()
+                    if time.monotonic() + pause >= deadline:
+                        raise PublishTimeout(f"not sent within {timeout:g} s: {error}") from error
+                    time.sleep(pause)
+                    pause = min(_LONGEST_PAUSE, 2 * pause or _FIRST_PAUSE)
+        finally:
+            publisher.number += len(commands)
+            self._publishers.append(publisher)
+
+    def _send(self, commands: Sequence[bytes], deadline: float) -> None:
+        links = self._links
+        generation = links.generation
+        link = links.take(max(0.001, deadline - time.monotonic()))
+        try:
+            link.run_all(PUBLISH, commands, max(0.001, deadline - time.monotonic()))
+        except BaseException as error:
+            if not isinstance(error, UmbelError):
+                link.close()
+            raise
+        finally:
+            links.give(link, generation)
+
+    def _commands(self, messages: Sequence[Message], publisher: Publisher, deadline: float) -> list[bytes]:
+        moment = now()
+        number = publisher.number
+        if len(messages) == 1 and not messages[0].exchange:
+            message = messages[0]
+            if message.queue not in self._registered:
+                self._register_new({message.queue}, max(0.001, deadline - time.monotonic()))
+            place = self._place(message, message.queue, encode_envelope(message), moment)
+            rest = (1, place.value) if place.kind == "l" else (2, place.score, place.value)
+            return [PUBLISH.pack((publisher.key, number + 1, place.kind, place.key, *rest))]
+        places: list[Place] = []
+        for message in messages:
+            places += self.places(message, moment)
+        self._register_new({message.queue for message in messages if not message.exchange}, deadline - time.monotonic())
+        groups: dict[tuple[str, str], list[Place]] = {}
+        for place in places:
+            groups.setdefault((place.kind, place.key), []).append(place)
+        commands: list[bytes] = []
+        for (kind, key), members in groups.items():
+            for chunk in _chunks(members, 1 if kind == "p" else _CHUNK_COUNT):
+                number += 1
+                commands.append(_pack_chunk(publisher.key, number, kind, key, chunk))
+        return commands
+
+    # -- life --
+
+    def close(self) -> None:
+        """Remove the names of publishers from the server. Raises OperationalError."""
+        made, self._made = self._made, []
+        self._publishers.clear()
+        if made:
+            self._links.call("DEL", *made)
+
+    def after_fork(self) -> None:
+        """Publishers belong to the parent."""
+        self._publishers = deque()
+        self._made = []
+
+
+class _Registered(Struct):
+    """How a queue is bound, as it is kept in ``umbel.queues``."""
+
+    exchange: str
+    binding: Binding
+    auto_delete: bool = False
+
+
+def celery_member(queue: Queue) -> str:
+    """The member of Celery's binding sets that stands for the binding of ``queue``."""
+    key, pattern = queue.binding_key, ""
+    if queue.exchange.type == "topic":
+        words = {"*": r".*?[^\.]", "#": r".*?"}
+        pattern = "^" + r"\.".join(words.get(word, word) for word in key.split(".")) + "$"
+    return SEPARATOR.join((key, pattern, queue.name))
+
+
+def _chunks(places: list[Place], count: int) -> list[list[Place]]:
+    chunks: list[list[Place]] = []
+    size = _CHUNK_BYTES
+    for place in places:
+        if size >= _CHUNK_BYTES or len(chunks[-1]) >= count:
+            chunks.append([])
+            size = 0
+        chunks[-1].append(place)
+        size += len(place.value)
+    return chunks
+
+
+def _pack_chunk(publisher: str, number: int, kind: str, key: str, chunk: list[Place]) -> bytes:
+    if kind == "z":
+        scored = [part for place in chunk for part in (place.score, place.value)]
+        return PUBLISH.pack((publisher, number, kind, key, len(scored), *scored))
+    return PUBLISH.pack((publisher, number, kind, key, len(chunk), *[place.value for place in chunk]))

@@ -1,0 +1,74 @@
+"""How settlements are written for the settle script: as few arguments as each needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from umbel.backends.base import Result
+from umbel.backends.redis_results import milliseconds_of, result_key
+from umbel.brokers.base import Action, Settlement
+from umbel.brokers.redis_keys import Source
+from umbel.message import now
+
+if TYPE_CHECKING:
+    from umbel.brokers.redis import RedisBroker
+
+
+class Settling:
+    """Writes settlements for one broker. The formats are explained at the script ``SETTLE``."""
+
+    def __init__(self, broker: RedisBroker) -> None:
+        self._broker = broker
+        self._keys = broker.keys
+
+    def arguments(
+        self, settlements: Sequence[Settlement], lists: Sequence[Source], counted: Mapping[str, bytes]
+    ) -> list[Any]:
+        """The script's arguments after the claim part. Raises UnroutableMessage for a message to be published."""
+        prefix = self._broker.results_prefix
+        usual = next((item.result.expires for item in settlements if item.result is not None), 0.0)
+        written: list[Any] = [milliseconds_of(usual)]
+        for item in settlements:
+            result = item.result
+            tag = item.delivery.tag
+            if item.action is Action.ACK and not item.publish and tag not in counted:
+                if result is None:
+                    written += ("a", tag)
+                    continue
+                if result.state == "SUCCESS" and result.expires == usual:
+                    written += ("r", tag, result_key(prefix, result.task_id), result.payload)
+                    continue
+            written += self._whole(item, lists, counted.get(tag, b""))
+        return written
+
+    def _whole(self, item: Settlement, lists: Sequence[Source], sha: bytes) -> list[Any]:
+        tag = item.delivery.tag
+        counted: bytes | str = "1" if item.count else sha
+        written: list[Any] = ["x", tag, *self._action(item, lists[int(tag.partition(":")[0])]), counted]
+        written += self._result(item.result)
+        moment = now()
+        places = [place for message in item.publish for place in self._broker.publishing.places(message, moment)]
+        written.append(len(places))
+        for place in places:
+            written += (place.kind, place.key, place.score, place.value)
+        return written
+
+    def _action(self, item: Settlement, place: Source) -> tuple[Any, ...]:
+        keys, queue = self._keys, place.queue
+        if item.action is Action.REQUEUE:
+            return ("requeue", place.key, keys.delayed(queue), place.step, max(0.0, item.delay), "")
+        if item.action is Action.DEAD_LETTER:
+            expires = self._broker.options.dead_letter_expires
+            return ("bury", keys.dead(queue), keys.dead_letters(queue), place.step, item.reason, expires)
+        if item.action is Action.PARK:
+            task = item.delivery.message.task
+            return ("park", keys.parked(queue), keys.parked_task(queue, task), place.step, task, "")
+        return ("ack", "", "", "", "", "")
+
+    def _result(self, result: Result | None) -> tuple[Any, ...]:
+        if result is None:
+            return (0,)
+        guarded = int(result.state != "SUCCESS")
+        key = result_key(self._broker.results_prefix, result.task_id)
+        return (1, key, result.payload, milliseconds_of(result.expires), guarded)
