@@ -1,0 +1,236 @@
+"""One SQL database as Umbel uses it: its URL, its engine, links to it, and its errors in Umbel's words.
+
+SQLAlchemy makes and pools the connections; statements then go straight through the driver's cursor, since compiling
+them for each batch costs more than running them. Links are in autocommit mode and transactions are explicit.
+Broker and result store of the same URL are two ``Database`` objects with equal ``key``.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import sqlalchemy
+import sqlalchemy.exc
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Engine
+from sqlalchemy.pool import PoolProxiedConnection
+
+from umbel.brokers.sql.faults import fault_of
+from umbel.errors import ConfigurationError, OperationalError, UmbelError
+from umbel.urls import normalise, redact
+
+Kind = Literal["sqlite", "postgresql", "mysql"]
+
+_DRIVERS: Mapping[str, tuple[Kind, str]] = {
+    "sqlite": ("sqlite", "sqlite"),
+    "postgresql": ("postgresql", "postgresql+psycopg"),
+    "mysql": ("mysql", "mysql+pymysql"),
+    "mariadb": ("mysql", "mysql+pymysql"),
+}
+_abandoned: list[Any] = []
+"""Pools inherited by a forked child. Collecting them would end the parent's sessions, so they are kept."""
+
+
+def database_url(url: str) -> URL:
+    """The SQLAlchemy URL of a broker's or backend's ``url``; equal for equal databases.
+
+    Raises ConfigurationError for an unknown system and for SQLite without a file.
+    """
+    try:
+        parsed = sqlalchemy.make_url(normalise(url))
+    except (sqlalchemy.exc.ArgumentError, ValueError) as error:
+        raise ConfigurationError(f"not the URL of a SQL database: {redact(url)!r} ({error})") from error
+    family = parsed.get_backend_name()
+    if family not in _DRIVERS:
+        raise ConfigurationError(
+            f"{redact(url)!r}: SQL databases are sqlite://, postgresql://, mysql:// and mariadb://"
+        )
+    kind, driver = _DRIVERS[family]
+    if kind == "sqlite":
+        if not parsed.database or parsed.database == ":memory:" or "mode=memory" in parsed.database:
+            raise ConfigurationError(
+                f"{redact(url)!r} names no file, and SQLite in memory cannot be shared between processes:"
+                " use memory:// or sqlite:///path/of/a/file"
+            )
+        parsed = parsed.set(database=os.path.realpath(os.path.expanduser(parsed.database)))
+    return parsed.set(drivername=driver)
+
+
+class Link:
+    """One connection, used by one thread at a time. Its methods raise OperationalError, or ``database.refusal``."""
+
+    def __init__(self, database: Database, pooled: PoolProxiedConnection) -> None:
+        self.database = database
+        self._pooled = pooled
+        self.driver: Any = pooled.driver_connection
+        self._cursor: Any = self.driver.cursor(binary=True) if database.kind == "postgresql" else self.driver.cursor()
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """Execute one statement; how many rows it touched."""
+        try:
+            self._cursor.execute(sql, values)
+        except Exception as error:
+            raise self.database.fault(error) from error
+        return self._cursor.rowcount
+
+    def run_each(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Execute one statement for each row; how many rows were touched in all."""
+        try:
+            self._cursor.executemany(sql, rows)
+        except Exception as error:
+            raise self.database.fault(error) from error
+        return self._cursor.rowcount
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Execute one statement; all rows that it returns."""
+        try:
+            self._cursor.execute(sql, values)
+            return self._cursor.fetchall()
+        except Exception as error:
+            raise self.database.fault(error) from error
+
+    def value(self, sql: str, values: Sequence[Any] = ()) -> Any:
+        """The first column of the first row, None when there is none."""
+        found = self.rows(sql, values)
+        return found[0][0] if found else None
+
+    @contextmanager
+    def transaction(self) -> Generator[None]:
+        """Commit at the end, roll back on an exception. Of SQLite's writers one runs at a time."""
+        with self.database.writing():
+            self.run(self.database.begin)
+            try:
+                yield
+                self.run("COMMIT")
+            except BaseException:
+                self._roll_back()
+                raise
+
+    def _roll_back(self) -> None:
+        try:
+            if self.database.kind != "sqlite" or self.driver.in_transaction:
+                self.run("ROLLBACK")
+        except UmbelError:
+            self.discard()
+
+    def close(self) -> None:
+        """Give the connection back to the pool."""
+        self._pooled.close()
+
+    def discard(self) -> None:
+        """Close the connection for good: its state is unknown."""
+        self._pooled.invalidate()
+
+
+class Database:
+    """A database by URL. ``patience`` bounds every statement, in seconds; ``refusal`` is the error for what the
+    database refuses. Safe for threads."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        refusal: type[UmbelError],
+        connect_timeout: float = 4.0,
+        patience: float = 10.0,
+        ssl: Mapping[str, Any] | bool | None = None,
+        transport: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.url = database_url(url)
+        self.kind: Kind = _DRIVERS[self.url.get_backend_name()][0]
+        self.key = self.url.set(query={}, password=None).render_as_string()
+        self.shown = redact(url)
+        self.begin = "BEGIN IMMEDIATE" if self.kind == "sqlite" else "BEGIN"
+        self.patience = patience
+        self._refusal = refusal
+        self._connect_timeout = connect_timeout
+        self._ssl = ssl
+        self._transport = dict(transport or {})
+        self._engine: Engine | None = None
+        self._guard = threading.Lock()
+        self._writer = threading.Lock()
+
+    @property
+    def engine(self) -> Engine:
+        """Made on first use."""
+        with self._guard:
+            if self._engine is None:
+                self._engine = self._create_engine()
+            return self._engine
+
+    def _create_engine(self) -> Engine:
+        from umbel.brokers.sql import connecting
+
+        arguments = connecting.arguments(self.kind, self._connect_timeout, self.patience, self._ssl)
+        options = dict(self._transport.get("engine_options", {}))
+        arguments |= dict(options.pop("connect_args", {}))
+        options = {"pool_size": 4, "max_overflow": -1, "pool_reset_on_return": None} | options
+        engine = sqlalchemy.create_engine(self.url, connect_args=arguments, **options)
+        if self.kind == "sqlite":
+            event.listen(engine, "connect", connecting.prepare_sqlite)
+        elif self.kind == "postgresql":
+            event.listen(engine, "do_connect", connecting.PatientConnect(self.patience))
+        return engine
+
+    def link(self, *, durable: bool = True) -> Link:
+        """A connection. On SQLite a ``durable`` one waits at each commit until the disk has it; what others commit
+        survives the death of processes, and can be undone, latest first, by a loss of power."""
+        try:
+            link = Link(self, self.engine.raw_connection())
+        except UmbelError:
+            raise
+        except Exception as error:
+            raise self.fault(error) from error
+        if self.kind == "sqlite":
+            link.run(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        return link
+
+    @contextmanager
+    def borrowed(self) -> Generator[Link]:
+        """A link for some statements, given back at the end and thrown away after an OperationalError."""
+        link = self.link()
+        try:
+            yield link
+        except OperationalError:
+            link.discard()
+            raise
+        finally:
+            link.close()
+
+    @contextmanager
+    def writing(self) -> Generator[None]:
+        """Wait here for other threads, awake at once, rather than in SQLite's busy handler, which sleeps."""
+        if self.kind != "sqlite":
+            yield
+            return
+        if not self._writer.acquire(timeout=self.patience):
+            raise OperationalError(f"{self.shown}: no turn to write within {self.patience:g} s")
+        try:
+            yield
+        finally:
+            self._writer.release()
+
+    def fault(self, error: Exception) -> UmbelError:
+        """``error`` of the driver as an error of Umbel."""
+        return fault_of(self.kind, self.shown, error, self._refusal)
+
+    def close(self) -> None:
+        """Close the pooled connections; a later use opens new ones."""
+        with self._guard:
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.dispose()
+
+    def after_fork(self) -> None:
+        """In a forked child: start anew, touching nothing of the parent's."""
+        if self._engine is not None:
+            _abandoned.append(self._engine.pool)
+            self._engine.dispose(close=False)
+            _abandoned.append(self._engine)
+        self._engine = None
+        self._guard = threading.Lock()
+        self._writer = threading.Lock()
