@@ -1,6 +1,16 @@
-"""Celery's keys for results in Redis, and how long they live: shared by the backend and the broker's settlements."""
+"""Results in Redis as Celery writes them: keys, time to live and the fast way to a JSON document.
+
+Shared by the backend and the broker's settlements.
+"""
 
 from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from umbel.backends.base import Meta, Options
+from umbel.backends.document import encode_document
+from umbel.codecs import dumps
 
 META = "celery-task-meta-"
 GROUP = "celery-taskset-meta-"
@@ -21,3 +31,46 @@ def result_key(prefix: str, task_id: str) -> str:
 def milliseconds_of(seconds: float) -> int:
     """A time to live for Redis: 0 for never, otherwise at least one."""
     return max(1, int(seconds * 1000)) if seconds > 0 else 0
+
+
+class _Document(Struct):
+    """The usual result document, in Celery's field order."""
+
+    status: str
+    result: Raw
+    traceback: str | None
+    children: Raw
+    date_done: str | None
+    group_id: str | UnsetType
+    parent_id: str | UnsetType
+    task_id: str
+
+
+_encode = msgspec.json.Encoder().encode
+_SCALARS = frozenset({type(None), bool, int})
+_EMPTY = Raw(b"[]")
+_NONE = Raw(b"null")
+
+
+def encode_result(meta: Meta, options: Options) -> bytes:
+    """What is stored for ``meta``. Raises EncodeError when its result cannot be serialized.
+
+    The same document as by ``encode_document``, without a dict in between for what most results are: plain JSON.
+    """
+    if options.serializer != "json" or options.compression or meta.name is not None:
+        return encode_document(meta, options)
+    children = meta.children
+    document = _Document(
+        meta.status,
+        Raw(_encode(meta.result) if type(meta.result) in _SCALARS else dumps(meta.result, "json").body),
+        meta.traceback,
+        (Raw(dumps(children, "json").body) if children else _NONE if children is None else _EMPTY),
+        meta.date_done,
+        UNSET if meta.group_id is None else meta.group_id,
+        UNSET if meta.parent_id is None else meta.parent_id,
+        meta.task_id,
+    )
+    try:
+        return _encode(document)
+    except UnicodeEncodeError:
+        return encode_document(meta, options)
