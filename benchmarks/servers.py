@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import os
 import pwd
+import re
 import shutil
 import socket
 import subprocess
@@ -205,4 +206,6 @@ def _unprivileged_user() -> str:
 
 
 def _version(command: list[str]) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    words = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"\d+(\.\d+)+", words)
+    return found.group() if found else words.strip()

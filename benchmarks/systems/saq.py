@@ -1,10 +1,12 @@
 """saq on Redis, two worker processes of asyncio tasks; results stay in the job's key.
 
 `apply` polls for the result, here every millisecond (the default is 0.5 s).
+`Job.refresh(until_complete=…)` is not used: it misses a job that is done before it has subscribed, and waits for ever.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -43,7 +45,10 @@ class Driver(AsyncDriver):
         assert job is not None
 
         async def value() -> float:
-            await job.refresh(until_complete=TASK_TIMEOUT)
+            async with asyncio.timeout(TASK_TIMEOUT):
+                while not job.completed:
+                    await asyncio.sleep(0.005)
+                    await job.refresh()
             return job.result
 
         return value()
