@@ -60,38 +60,42 @@ class PlainDisplay:
 
 
 class TerminalDisplay:
-    """A bar for each stage, and under it what came out."""
+    """A bar while a stage lasts, and a line with what came out when it ends."""
 
     def __init__(self, coloured: bool) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-        self._console = Console(highlight=False, no_color=not coloured)
         self._progress = Progress(
-            TextColumn("[bold]{task.description:<34}"),
-            BarColumn(28),
+            TextColumn("  {task.description}"),
+            BarColumn(20),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[outcome]}", style="cyan"),
-            console=self._console,
+            console=Console(highlight=False, no_color=not coloured),
+            transient=True,
         )
-        self._total = 0
+        self._title, self._total, self._began = "", 0, 0.0
         self._bar: Any = None
 
     def begin(self, title: str, total: int) -> None:
-        self._total = total
-        self._bar = self._progress.add_task(title, total=total, outcome="")
+        self._title, self._total, self._began = title, total, time.monotonic()
+        self._bar = self._progress.add_task(title, total=total)
 
     def advance(self, done: float) -> None:
-        self._progress.update(self._bar, completed=done)
+        self._progress.update(self._bar, completed=int(done * 10) / 10)
 
     def end(self, outcome: str) -> None:
-        self._progress.update(self._bar, completed=self._total, outcome=outcome)
+        from rich.text import Text
+
+        self._progress.remove_task(self._bar)
+        seconds = time.monotonic() - self._began
+        line = Text.assemble(("✓ ", "green"), (self._title, "bold"), f", {seconds:.2f} s\n  ", (outcome, "cyan"))
+        self._progress.console.print(line)
 
     def say(self, text: str) -> None:
         from rich.text import Text
 
-        self._progress.print(Text(text))
+        self._progress.console.print(Text(text))
 
     def __enter__(self) -> Self:
         self._progress.start()

@@ -7,13 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
 
-from umbel.errors import UmbelError
+from umbel.errors import TimeoutError, UmbelError
 
 _PATIENCE = 5.0
+_READY = "umbel.worker: ready"
 
 
 class WorkerDied(UmbelError):
@@ -40,12 +42,23 @@ class WorkerNode:
     def pid(self) -> int:
         return self._process.pid
 
+    def wait_ready(self, timeout: float) -> None:
+        """Return when it takes tasks. Raises WorkerDied, TimeoutError after ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        while _READY not in self._log.read_text(errors="replace"):
+            self.check()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the worker is not ready within {timeout:g} s; its log ends with:\n{self._tail()}")
+            time.sleep(0.02)
+
     def check(self) -> None:
         """Raise WorkerDied, with the end of its log, when it does not run any more."""
         status = self._process.poll()
         if status is not None:
-            end = "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
-            raise WorkerDied(f"the worker ended with status {status}:\n{end}")
+            raise WorkerDied(f"the worker ended with status {status}; its log ends with:\n{self._tail()}")
+
+    def _tail(self) -> str:
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
 
     def stop(self) -> bool:
         """End it with all its processes; whether it went by itself and without complaint."""

@@ -108,7 +108,12 @@ class _Run:
         self.worker = WorkerNode(self.app.broker.url, self._backend, self.queue, count, self._log)
         self.display.say(f"broker   {redact(self.app.broker.url)}")
         self.display.say(f"results  {redact(self.app.backend.url)}")
-        self.display.say(f"worker   pid {self.worker.pid}, {count} executor {'process' if count == 1 else 'processes'}")
+        began = time.monotonic()
+        self.worker.wait_ready(_LONGEST_STAGE)
+        processes = "process" if count == 1 else "processes"
+        self.display.say(
+            f"worker   pid {self.worker.pid}, {count} executor {processes}, ready in {time.monotonic() - began:.1f} s"
+        )
         began = time.monotonic()
         self._count_words()
         self._longest_words()

@@ -44,11 +44,11 @@ def count_words(name: str) -> dict[str, int]:
 
 @app.task
 def most_frequent(counts: list[dict[str, int]], number: int) -> list[tuple[str, int]]:
-    """The most frequent words of five letters or more in all texts together."""
+    """The most frequent words of seven letters or more in all texts together."""
     total: Counter[str] = Counter()
     for count in counts:
         total.update(count)
-    return Counter({word: times for word, times in total.items() if len(word) > 4}).most_common(number)
+    return Counter({word: times for word, times in total.items() if len(word) > 6}).most_common(number)
 
 
 @app.task
