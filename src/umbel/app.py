@@ -10,10 +10,10 @@ import threading
 import time
 import uuid
 import weakref
-import zoneinfo
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, cast, overload
 
+from umbel.clock import find_timezone, timestamp
 from umbel.codecs import accept_set
 from umbel.config import Settings
 from umbel.current import current_request, forget_app, get_current_task, set_default_app
@@ -22,7 +22,7 @@ from umbel.discovery import Discovery, annotate, import_modules
 from umbel.errors import ConfigurationError
 from umbel.opening import open_backend, open_broker
 from umbel.registry import TaskRegistry, shared_makers
-from umbel.routing import Router, configured_queues, missing_queue
+from umbel.routing import ROUTING_OPTIONS, Address, Router, address_of, configured_queues, missing_queue
 from umbel.sending import prepare, publish_deadline
 from umbel.task import Task, default_name
 
@@ -43,7 +43,6 @@ R = TypeVar("R")
 log = logging.getLogger("umbel.app")
 
 _apps: weakref.WeakSet[Umbel] = weakref.WeakSet()
-_utc = datetime.UTC
 
 
 def live_apps() -> list[Umbel]:
@@ -100,10 +99,11 @@ class Umbel:
         self._broker: Broker | None = None
         self._backend: Backend | None = None
         self._declared: set[str] = set()
-        self._queues: tuple[Any, dict[str, Queue]] | None = None
+        self._queues: tuple[Any, str, Any, dict[str, Queue]] | None = None
+        self._addresses: dict[str | None, Address] = {}
         self._router: tuple[Any, Router] | None = None
         self._accept: tuple[Any, frozenset[str]] | None = None
-        self._timezone: tuple[Any, datetime.tzinfo] | None = None
+        self._timezone: tuple[Any, bool, datetime.tzinfo] | None = None
 
     # -- configuration --
 
@@ -135,22 +135,22 @@ class Umbel:
     @property
     def timezone(self) -> datetime.tzinfo:
         """The time zone of naive times. Raises ConfigurationError for an unknown name."""
-        key = (self.conf.timezone, self.conf.enable_utc)
+        zone, utc = self.conf.timezone, self.conf.enable_utc
         known = self._timezone
-        if known is None or known[0] != key:
-            known = self._timezone = key, _find_timezone(*key)
-        return known[1]
+        if known is None or known[0] != zone or known[1] != utc:
+            known = self._timezone = zone, utc, find_timezone(zone, utc)
+        return known[2]
 
     def now(self) -> datetime.datetime:
         """The present moment in the application's time zone."""
         return datetime.datetime.now(self.timezone)
 
-    def uses_utc_timezone(self) -> bool:
-        return self.timezone is _utc or str(self.timezone) == "UTC"
-
     def date_done(self) -> str:
         """The present moment as results note it: ISO 8601 with offset."""
-        return datetime.datetime.now(_utc if self.conf.enable_utc else self.timezone).isoformat()
+        return timestamp() if self.conf.enable_utc else self.now().isoformat()
+
+    def uses_utc_timezone(self) -> bool:
+        return str(self.timezone) == "UTC"
 
     # -- tasks --
 
@@ -242,11 +242,12 @@ class Umbel:
     def queues(self) -> dict[str, Queue]:
         """The configured queues by name, and those that came into use since."""
         conf = self.conf
-        key = (conf.task_queues, conf.task_default_queue)
+        given, default, mode = conf.task_queues, conf.task_default_queue, conf.task_default_delivery_mode
         known = self._queues
-        if known is None or known[0][0] is not key[0] or known[0][1] != key[1]:
-            known = self._queues = key, configured_queues(conf)
-        return known[1]
+        if known is None or known[0] is not given or known[1] != default or known[2] != mode:
+            known = self._queues = given, default, mode, configured_queues(conf)
+            self._addresses = {}
+        return known[3]
 
     def consume_queues(
         self, select: Sequence[str] | None = None, exclude: Sequence[str] | None = None
@@ -259,6 +260,19 @@ class Umbel:
         names = list(select) if select else list(configured)
         unwanted = set(exclude or ())
         return [configured.get(name) or missing_queue(self.conf, name) for name in names if name not in unwanted]
+
+    def address(self, options: Mapping[str, Any]) -> Address:
+        """Where execution options send a message to."""
+        queues = self.queues()
+        if not ROUTING_OPTIONS.isdisjoint(options):
+            return address_of(self.conf, queues, options)
+        name = options.get("queue")
+        known = self._addresses.get(name) if name is None or type(name) is str else None
+        if known is None:
+            known = address_of(self.conf, queues, options)
+            if name is None or type(name) is str:
+                self._addresses[name] = known
+        return known
 
     @property
     def router(self) -> Router:
@@ -436,17 +450,3 @@ class Umbel:
 
     def __repr__(self) -> str:
         return f"<Umbel {self.main or 'app'} at {id(self):#x}>"
-
-
-def _find_timezone(zone: str | datetime.tzinfo | None, enable_utc: bool) -> datetime.tzinfo:
-    if isinstance(zone, datetime.tzinfo):
-        return zone
-    if zone is None:
-        local = datetime.datetime.now().astimezone().tzinfo
-        return _utc if enable_utc or local is None else local
-    if zone.upper() == "UTC":
-        return _utc
-    try:
-        return zoneinfo.ZoneInfo(zone)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
-        raise ConfigurationError(f"timezone {zone!r} is not known on this system") from error

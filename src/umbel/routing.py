@@ -26,6 +26,8 @@ Options = Mapping[str, Any]
 Lookup = Callable[[str, Any, Any, Options, "Task[..., Any] | None"], "Options | None"]
 
 NOTHING: Options = {}
+ROUTING_OPTIONS = frozenset({"exchange", "exchange_type", "routing_key", "delivery_mode"})
+"""Options other than ``queue`` that an address depends on."""
 
 
 class Address(Struct, frozen=True):

@@ -1,7 +1,7 @@
 """From a call of a task to the message that carries it: options merged, routed, serialized.
 
-The way is ``prepare`` (one call → one :class:`Message`, nothing sent yet) and ``Umbel.publish`` (many messages, one round
-trip). Everything that a message can be refused for is raised by ``prepare``: EncodeError, MessageTooLarge,
+The way is ``prepare`` (one call → one :class:`Message`, nothing sent yet) and ``Umbel.publish`` (many messages, one
+round trip). Everything that a message can be refused for is raised by ``prepare``: EncodeError, MessageTooLarge,
 UnroutableMessage, TypeError for unknown options.
 """
 
@@ -17,7 +17,6 @@ from umbel.codecs.representation import safe_repr
 from umbel.current import current_request
 from umbel.errors import ConfigurationError, MessageTooLarge
 from umbel.message import Headers, Message, encode_headers, format_moment, new_id, now, origin
-from umbel.routing import address_of
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -30,7 +29,7 @@ Moment = datetime.datetime | str
 class SendOptions(TypedDict, total=False):
     """Options of ``apply_async``, ``send_task`` and signatures. Times are seconds or moments.
 
-    ``retry``/``retry_policy``/``timeout``/``confirm_timeout`` shorten the one deadline ``publish_timeout``; ``producer``,
+    ``retry``/``retry_policy``/``timeout``/``confirm_timeout`` shorten the one deadline ``publish_timeout``;
     ``connection``, ``publisher``, ``mandatory``, ``immediate`` and ``declare`` are accepted for Celery's sake.
     """
 
@@ -79,11 +78,10 @@ class SendOptions(TypedDict, total=False):
     declare: Any
     connection: Any
     publisher: Any
-    producer: Any
     throw: bool
 
 
-KNOWN_OPTIONS = frozenset(SendOptions.__annotations__) | {"task_id", "link", "link_error", "shadow"}
+KNOWN_OPTIONS = frozenset(SendOptions.__annotations__) | {"producer", "task_id", "link", "link_error", "shadow"}
 TASK_DEFAULTS = (
     "queue",
     "exchange",
@@ -146,7 +144,7 @@ def prepare(
     defaults = task.send_defaults() if task is not None else None
     if routed or defaults:
         options = {**(defaults or {}), **routed, **options}
-    address = address_of(conf, app.queues(), options)
+    address = app.address(options)
     task_id = options.get("task_id") or new_id()
     parent = current_request()
     root_id, parent_id = options.get("root_id"), options.get("parent_id")
@@ -166,7 +164,7 @@ def prepare(
         root_id=root_id or task_id,
         parent_id=parent_id,
         argsrepr=options.get("argsrepr") or safe_repr(args, 1024, conf.task_repr_maxlevels),
-        kwargsrepr=options.get("kwargsrepr") or safe_repr(kwargs, 1024, conf.task_repr_maxlevels),
+        kwargsrepr=options.get("kwargsrepr") or (safe_repr(kwargs, 1024, conf.task_repr_maxlevels) if kwargs else "{}"),
         origin=options.get("origin") or origin(),
         ignore_result=options.get("ignore_result", False if task is not None else None),
         replaced_task_nesting=options.get("replaced_task_nesting", 0),
@@ -178,7 +176,7 @@ def prepare(
         eta, headers.eta = _eta(app, options)
     if "expires" in options:
         expires, headers.expires = _expires(app, options["expires"])
-    extra = _extra(options, headers)
+    extra = _extra(options, headers) if "headers" in options or "stamps" in options or "stamped_headers" in options else {}
     encoded = dumps((args, kwargs, _embed(options)), options.get("serializer") or conf.task_serializer)
     body = encoded.body
     compression = options.get("compression") or conf.task_compression
