@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+
+from umbel.brokers import open_broker
+from umbel.message import Message
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 
 class Hooks:
@@ -35,12 +41,29 @@ class RedisHooks(Hooks):
 
 
 class SQLHooks(Hooks):
-    def objects(self, url: str) -> set[Any]:
+    def inject(self, url: str, queue: str, raw: bytes) -> None:
+        import sqlalchemy
+
+        broker = open_broker(url)
+        broker.publish([Message(id="x", task="x", queue=queue, headers=b'{"task":"x","id":"x"}', body=raw)])
+        broker.close()
+        engine = self._engine(url)
+        with engine.begin() as connection:
+            spoil = sqlalchemy.text("UPDATE umbel_messages SET headers = :raw WHERE queue = :queue")
+            connection.execute(spoil, {"raw": raw, "queue": queue})
+        engine.dispose()
+
+    def _engine(self, url: str) -> Engine:
         import sqlalchemy
 
         scheme = urlsplit(url).scheme
         driver = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
-        engine = sqlalchemy.create_engine(driver.get(scheme, scheme) + url[len(scheme) :])
+        return sqlalchemy.create_engine(driver.get(scheme, scheme) + url[len(scheme) :])
+
+    def objects(self, url: str) -> set[Any]:
+        import sqlalchemy
+
+        engine = self._engine(url)
         found: set[Any] = set()
         with engine.connect() as connection:
             for name in sqlalchemy.inspect(connection).get_table_names():

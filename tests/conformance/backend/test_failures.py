@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,10 +11,11 @@ import pytest
 
 from conformance import places
 from conformance.backend.conftest import Connect, Sender
+from conformance.breaking import cut_during, in_fork, open_descriptors
 from conformance.drivers import Driver
 from conformance.messages import persist
 from conformance.waiting import Running, eventually
-from proxy import TCPProxy
+from proxy import Direction, TCPProxy
 from services import PrivateServer
 from umbel.backends import open_backend
 from umbel.backends.base import Backend, Features, Meta
@@ -94,17 +93,10 @@ def test_cut_while_subscribed(distant: Sender, proxy: TCPProxy) -> None:
 
 
 @pytest.mark.parametrize(("direction", "size"), [("up", 1), ("up", 5_000), ("down", 1)])
-def test_cut_while_storing(distant: Sender, proxy: TCPProxy, direction: str, size: int) -> None:
+def test_cut_while_storing(distant: Sender, proxy: TCPProxy, direction: Direction, size: int) -> None:
     ids = distant.new(20)
     results = [distant.encode(task, "SUCCESS", "x" * 1_000) for task in ids]
-    proxy.cut_after(size, direction)
-    storing = Running(lambda: distant.backend.store(results))
-    eventually(lambda: storing.done or proxy.connections == 0 or proxy.accepted > 2)
-    proxy.heal()
-    try:
-        storing.result()
-    except OperationalError:
-        persist(lambda: distant.backend.store(results))
+    cut_during(lambda: distant.backend.store(results), proxy, direction, size)
     got: set[str] = set()
     assert persist(lambda: distant.backend.wait(ids, 10.0, lambda meta: got.add(meta.task_id)))
     assert got == set(ids)
@@ -169,21 +161,6 @@ def test_forked_child_uses_the_backend_while_the_parent_goes_on(sender: Sender, 
         assert sender.read(childs).result == "from the child"
 
 
-def in_fork(action: Callable[[], None]) -> int:
-    """Run ``action`` in a forked child; its exit status: 0 when nothing was raised."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            action()
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 def cycle(url: str) -> None:
     """Everything a backend does, in its good order; results are forgotten."""
     backend = open_backend(url)
@@ -206,17 +183,13 @@ def cycle(url: str) -> None:
     backend.close()
 
 
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts descriptors in /proc")
 def test_closing_leaves_no_descriptors_and_threads(url: str) -> None:
     cycle(url)
-    before = descriptors(), threading.active_count()
+    before = open_descriptors(), threading.active_count()
     for _ in range(5):
         cycle(url)
-    eventually(lambda: descriptors() <= before[0] and threading.active_count() <= before[1])
+    eventually(lambda: open_descriptors() <= before[0] and threading.active_count() <= before[1])
 
 
 def test_closing_leaves_no_connections(proxy: TCPProxy, url: str) -> None:

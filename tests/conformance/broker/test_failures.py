@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from conformance.breaking import cut_during
 from conformance.broker.conftest import Connect, Consume
 from conformance.drivers import Driver
 from conformance.messages import ack, drain, end, make, many, numbers, persist, take
 from conformance.waiting import Running, eventually
-from proxy import TCPProxy
+from proxy import Direction, TCPProxy
 from services import PrivateServer
 from umbel.brokers.base import Action, Broker, Consumer, Features, Settlement
 from umbel.errors import OperationalError
@@ -88,33 +89,16 @@ def test_waiting_consumer_and_listener_go_on_after_a_restart(
         assert persist(lambda: consumer.settle([Settlement(taken[0])])).stale == []
 
 
-def broken(proxy: TCPProxy, action: Callable[[], object]) -> bool:
-    """Run ``action`` while the proxy is armed, heal the proxy once it has cut, repeat the action if it must be.
-
-    Whether the connection was cut at all.
-    """
-    running = Running(action)
-    eventually(lambda: running.done or proxy.connections == 0 or proxy.accepted > 1, 30.0)
-    cut = not running.done or proxy.connections == 0
-    proxy.heal()
-    try:
-        running.result()
-    except OperationalError:
-        persist(action)
-    return cut
-
-
-CUTS = [("up", 1), ("up", 5_000), ("up", 40_000), ("down", 1), ("down", 30)]
+CUTS: list[tuple[Direction, int]] = [("up", 1), ("up", 5_000), ("up", 40_000), ("down", 1)]
 
 
 @pytest.mark.parametrize(("direction", "size"), CUTS)
 def test_cut_while_publishing(
-    distant: Broker, consume: Consume, proxy: TCPProxy, queue: Queue, driver: Driver, direction: str, size: int
+    distant: Broker, consume: Consume, proxy: TCPProxy, queue: Queue, driver: Driver, direction: Direction, size: int
 ) -> None:
     messages = [make(queue.name, BODY) for _ in range(40)]
     distant.publish([make(queue.name, b"the connection is warm")])
-    proxy.cut_after(size, direction)
-    broken(proxy, lambda: distant.publish(messages))
+    cut_during(lambda: distant.publish(messages), proxy, direction, size)
     taken = Counter(delivery.message.id for delivery in drain(consume()) if delivery.message.body == BODY)
     assert set(taken) == {message.id for message in messages}, "lost"
     if driver.resends_exactly:
@@ -130,7 +114,7 @@ def test_cut_while_settling(
     queue: Queue,
     driver: Driver,
     features: Features,
-    direction: str,
+    direction: Direction,
     size: int,
 ) -> None:
     after = new_queue()
@@ -140,8 +124,7 @@ def test_cut_while_settling(
         Settlement(held, publish=(make(after.name, BODY, id=held.message.id),)) for held in take(consumer, 20)
     ]
     ids = [settlement.delivery.message.id for settlement in settlements]
-    proxy.cut_after(size, direction)
-    broken(proxy, lambda: consumer.settle(settlements))
+    cut_during(lambda: consumer.settle(settlements), proxy, direction, size)
     persist(lambda: consumer.renew())
     consumer.close()
     again = [delivery.message.id for delivery in drain(consume())]
@@ -160,13 +143,12 @@ def test_cut_while_settling_and_claiming(
     distant.publish(many(queue.name, 40))
     consumer = consume(broker=distant)
     settlements = [Settlement(held) for held in take(consumer, 20)]
-    proxy.cut_after(1, "down")
     done: list[int] = []
 
     def settle() -> None:
         done.extend(numbers(consumer.settle(settlements, want=20).deliveries))
 
-    broken(proxy, settle)
+    cut_during(settle, proxy, "down", 1)
     rest = 20 - len(done)
     if features.survives_reconnect:
         done += numbers(persist(lambda: take(consumer, rest)))

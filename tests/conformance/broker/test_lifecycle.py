@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import threading
 from pathlib import Path
 
 import pytest
 
+from conformance.breaking import in_fork, open_descriptors
 from conformance.broker.conftest import Connect, Consume
 from conformance.drivers import Driver
 from conformance.messages import ack, end, make, many, numbers, take
@@ -17,23 +17,6 @@ from proxy import TCPProxy
 from umbel.brokers import open_broker
 from umbel.brokers.base import Action, Broker, Features, Note
 from umbel.queues import Queue
-
-
-def in_fork(action: object) -> int:
-    """Run ``action`` in a forked child; its exit status: 0 when nothing was raised."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            action()  # type: ignore[operator]
-            status = 0
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def test_forked_child_uses_the_broker_while_the_parent_goes_on(
@@ -102,17 +85,13 @@ def cycle(url: str, driver: Driver) -> None:
     broker.close()
 
 
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts descriptors in /proc")
 def test_closing_leaves_no_descriptors_and_threads(url: str, driver: Driver) -> None:
     cycle(url, driver)
-    before = descriptors(), threading.active_count()
+    before = open_descriptors(), threading.active_count()
     for _ in range(5):
         cycle(url, driver)
-    eventually(lambda: descriptors() <= before[0] and threading.active_count() <= before[1])
+    eventually(lambda: open_descriptors() <= before[0] and threading.active_count() <= before[1])
 
 
 def test_closing_leaves_no_connections(proxy: TCPProxy, url: str, driver: Driver) -> None:

@@ -1,0 +1,54 @@
+"""Breaking connections in the middle of a call, and forking in the middle of everything."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from conformance.messages import persist
+from conformance.waiting import Running, eventually
+from proxy import Direction, TCPProxy
+from umbel.errors import OperationalError
+
+
+def cut_during(action: Callable[[], object], proxy: TCPProxy, direction: Direction, size: int) -> None:
+    """Call ``action``, cut the connection when ``size`` bytes went in that direction, then let it be reached again.
+
+    The call is repeated if it raised OperationalError. Fails if the connection was never cut.
+    """
+    accepted, connections = proxy.accepted, proxy.connections
+    proxy.cut_after(size, direction)
+    running = Running(action)
+
+    def was_cut() -> bool:
+        return proxy.accepted > accepted or proxy.connections < connections
+
+    eventually(lambda: was_cut() or running.done)
+    assert was_cut(), f"the call ended before {size} bytes went {direction}"
+    proxy.heal()
+    try:
+        running.result()
+    except OperationalError:
+        persist(action)
+
+
+def in_fork(action: Callable[[], None]) -> int:
+    """Run ``action`` in a forked child; its exit status: 0 when nothing was raised."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            action()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def open_descriptors() -> int:
+    """How many file descriptors this process has."""
+    return len(list(Path("/proc/self/fd").iterdir()))
