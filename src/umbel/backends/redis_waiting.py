@@ -24,6 +24,9 @@ _ASK_EVERY = 30.0
 
 _LONGEST_PAUSE = 0.5
 
+_FIRST_LOOK = 0.3
+"""Seconds that even a wait without time takes to ask once."""
+
 
 class _Subscriber(Struct):
     """A connection for waiting. ``owed``: answers that will come and nobody needs."""
@@ -39,9 +42,14 @@ class _Wait(Struct):
     seen: dict[bytes, bytes]
     on_meta: Callable[[Meta], object]
     deadline: float | None
+    looked: bool = False
 
     def rest(self, most: float) -> float:
-        return most if self.deadline is None else min(most, self.deadline - time.monotonic())
+        """Seconds left, at most ``most``; until the first answer there are always some."""
+        if self.deadline is None:
+            return most
+        rest = self.deadline - time.monotonic()
+        return min(most, rest if self.looked else max(rest, _FIRST_LOOK))
 
 
 class Waiting:
@@ -96,7 +104,7 @@ class Waiting:
         try:
             subscriber = self._idle.pop()
         except IndexError:
-            return _Subscriber(Link(self._server, max(0.001, wait.rest(self._server.connect_timeout))))
+            return _Subscriber(Link(self._server, max(_FIRST_LOOK, wait.rest(self._server.connect_timeout))))
         return subscriber
 
     def _watch(self, subscriber: _Subscriber, wait: _Wait) -> None:
@@ -108,7 +116,7 @@ class Waiting:
             rest = wait.rest(_ASK_EVERY)
             reply: Any = link.poll(rest) if rest > 0 else NOTHING
             if reply is NOTHING:
-                if wait.rest(1.0) <= 0:
+                if wait.deadline is not None and time.monotonic() >= wait.deadline:
                     return
                 if subscriber.owed:
                     link.close()
@@ -125,7 +133,8 @@ class Waiting:
                 if isinstance(reply, Exception):
                     link.close()
                     raise_refusal(reply)
-                if not subscriber.owed:
+                wait.looked = not subscriber.owed
+                if wait.looked:
                     for key, payload in zip(asked, cast("list[bytes | None]", reply), strict=True):
                         if payload is not None:
                             self._note(wait, key, payload)

@@ -115,7 +115,9 @@ while count < tonumber(ARGV[3]) do
   redis.call('LPUSH', list, string.sub(parked, 2))
   count = count + 1
 end
-if redis.call('HINCRBY', ARGV[1], ARGV[4], -count) <= 0 then redis.call('HDEL', ARGV[1], ARGV[4]) end
+if count > 0 and redis.call('HINCRBY', ARGV[1], ARGV[4], -count) <= 0 then
+  redis.call('HDEL', ARGV[1], ARGV[4])
+end
 return count
 """
 )

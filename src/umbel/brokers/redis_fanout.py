@@ -87,7 +87,7 @@ class RedisListener(Listener):
         """A connection that is subscribed for sure. Raises OperationalError, BrokerError."""
         link = Link(self._server, self._server.connect_timeout)
         base = _escape(self._base)
-        patterns = [f"{base}/{_escape(self._pattern.replace('#', '*'), keep='*')}"] if self._pattern else []
+        patterns = [f"{base}/{_glob(self._pattern)}"] if self._pattern else []
         if topic_matches(self._pattern, ""):
             patterns.append(base)
         link.send(pack("PSUBSCRIBE", *patterns))
@@ -135,6 +135,13 @@ class RedisListener(Listener):
             if self._link is not None:
                 self._link.close()
                 self._link = None
+
+
+def _glob(pattern: str) -> str:
+    """A pattern of Redis that lets pass at least what the topic pattern does."""
+    for words in (".#.", ".#", "#.", "#"):
+        pattern = pattern.replace(words, "*")
+    return _escape(pattern, keep="*")
 
 
 def _escape(text: str, keep: str = "") -> str:
