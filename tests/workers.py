@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -91,13 +92,13 @@ class WorkerProcess:
         nursery = next((process for process in tree if process.ppid() == self.process.pid), None)
         return [process for process in tree if nursery is not None and process.ppid() == nursery.pid]
 
-    def signal(self, number: int) -> None:
+    def send_signal(self, number: int) -> None:
         os.kill(self.process.pid, number)
 
     def stop(self, number: int = signal.SIGTERM, timeout: float = 20.0) -> int:
         """Ask it to stop and wait; returns the exit code."""
         if self.process.poll() is None:
-            self.signal(number)
+            self.send_signal(number)
         return self.process.wait(timeout)
 
     def kill(self) -> None:

@@ -122,3 +122,10 @@ def steps(self: Any, count: int) -> int:
     for done in range(count):
         self.progress(done, count)
     return count
+
+
+if "LEDGER_DEPLOYED" in os.environ:
+
+    @app.task
+    def arrived_later(x: int) -> int:
+        return x + 1
