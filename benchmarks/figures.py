@@ -92,15 +92,24 @@ class Figure:
 
 
 def drain(bench: Bench, system: System) -> Values:
-    with open_session(bench.scope, bench.servers, system, "drain") as session:
-        seen = session.drain(bench.drain_size(system))
-    bench.rates[system.name] = seen.rate
-    return {"rate": seen.rate, "cpu": seen.cpu_per_10000}
+    """One drain; again with more tasks while it was over in less than half of the time it should last."""
+    while True:
+        count = bench.drain_size(system)
+        with open_session(bench.scope, bench.servers, system, "drain") as session:
+            seen = session.drain(count)
+        bench.rates[system.name] = seen.rate if seen else 4 * count / bench.plan.drain_seconds
+        longer = bench.drain_size(system)
+        if seen and (seen.seconds >= bench.plan.drain_seconds / 2 or longer <= 1.5 * count):
+            return {"rate": seen.rate, "cpu": seen.cpu_per_10000}
+        if longer <= count:
+            raise BenchmarkError(f"{count} tasks were done too fast to be timed")
 
 
 def drain_deep(bench: Bench, system: System) -> Values:
     with open_session(bench.scope, bench.servers, system, "depth") as session:
         seen = session.drain(bench.plan.deep_queue)
+    if seen is None:
+        raise BenchmarkError(f"{bench.plan.deep_queue} tasks were done too fast to be timed")
     deep, shallow = seen.rate_between(0.05, 0.25), seen.rate_between(0.79, 0.99)
     return {"deep": deep, "shallow": shallow, "ratio": deep / shallow}
 
@@ -157,10 +166,12 @@ def idle(bench: Bench, system: System) -> Values:
     with open_session(bench.scope, bench.servers, system, "idle") as session:
         worker = session.start_warm_worker()
         time.sleep(bench.plan.idle_settle_seconds)
+        worker.find()
         before = worker.cpu_seconds()
         time.sleep(bench.plan.idle_seconds)
+        processes = worker.find()
         cpu = (worker.cpu_seconds() - before) * 30 / bench.plan.idle_seconds
-        return {"pss": worker.pss_bytes() / 2**20, "cpu": cpu, "processes": len(worker.processes())}
+        return {"pss": worker.pss_bytes() / 2**20, "cpu": cpu, "processes": len(processes)}
 
 
 def start(bench: Bench, system: System) -> Values:

@@ -123,22 +123,24 @@ class WorkerTree:
                 tail = self.scope.log_tail(self.log)
                 raise BenchmarkError(f"the worker ended with {root.returncode}:\n{tail}")
 
-    def processes(self) -> list[psutil.Process]:
-        return marked(self.VARIABLE, self.mark)
+    def find(self) -> list[psutil.Process]:
+        """Look for the processes of the tree; slow (tens of milliseconds), since it reads all of /proc."""
+        self._processes = marked(self.VARIABLE, self.mark)
+        return self._processes
 
     def cpu_seconds(self) -> float:
-        """User and system time of the tree so far, exited and reaped children included."""
+        """User and system time, exited and reaped children included, of the processes last found."""
         total = 0.0
-        for process in self.processes():
+        for process in self._processes:
             with suppress(psutil.Error):
                 times = process.cpu_times()
                 total += times.user + times.system + times.children_user + times.children_system
         return total
 
     def pss_bytes(self) -> int:
-        """Proportional set size of all processes: memory shared between them counts once."""
+        """Proportional set size of the processes last found: memory shared between them counts once."""
         total = 0
-        for process in self.processes():
+        for process in self._processes:
             with suppress(OSError):
                 for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines():
                     if line.startswith("Pss:"):
@@ -153,7 +155,7 @@ class WorkerTree:
         for root in self.roots:
             with suppress(subprocess.TimeoutExpired):
                 root.wait(timeout=max(0.0, deadline - time.monotonic()))
-        end(self.processes(), grace=0.2)
+        end(self.find(), grace=0.2)
         for root in self.roots:
             root.wait(timeout=5)
 

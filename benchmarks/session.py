@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 from benchmarks import venvs
 from benchmarks.processes import BenchmarkError, Client, Scope, WorkerTree
@@ -33,19 +34,29 @@ class Drain:
         return self.series[-1][1] - self.series[0][1]
 
     @property
+    def seconds(self) -> float:
+        return self.series[-1][0] - self.series[0][0]
+
+    @property
     def rate(self) -> float:
-        return self.tasks / (self.series[-1][0] - self.series[0][0])
+        return self.tasks / self.seconds
 
     @property
     def cpu_per_10000(self) -> float:
         return self.cpu_seconds / self.tasks * 10_000
 
     def rate_between(self, first: float, last: float) -> float:
-        """Tasks a second while between these shares of the tasks were done."""
+        """Tasks a second while between these shares of the tasks were done; at least the first point's share."""
         total = self.series[-1][1]
-        (t0, n0) = next(point for point in self.series if point[1] >= first * total)
-        (t1, n1) = next(point for point in self.series if point[1] >= last * total)
-        return (n1 - n0) / (t1 - t0)
+        begin = max(first * total, self.series[0][1])
+        return (last * total - begin) / (self._when(last * total) - self._when(begin))
+
+    def _when(self, done: float) -> float:
+        """The moment at which so many were done, between two questions by straight line."""
+        for (t0, n0), (t1, n1) in pairwise(self.series):
+            if n0 <= done <= n1 and n1 > n0:
+                return t0 + (t1 - t0) * (done - n0) / (n1 - n0)
+        raise BenchmarkError("the drain was over before it could be watched")
 
 
 class Session:
@@ -73,8 +84,8 @@ class Session:
         worker.check()
         return worker
 
-    def drain(self, count: int) -> Drain:
-        """Enqueue `count` tasks, then start the worker and watch until all are done.
+    def drain(self, count: int) -> Drain | None:
+        """Enqueue `count` tasks, then start the worker and watch until all are done; None if they were too few.
 
         Raises BenchmarkError when the worker ends or 180 s have passed.
         """
@@ -83,26 +94,28 @@ class Session:
         worker = self.start_worker()
         deadline = time.monotonic() + DRAIN_TIMEOUT
         series: list[tuple[float, int]] = []
+        steady = False
         cpu_before = 0.0
         done = 0
         while done < count:
             time.sleep(interval)
+            if steady and not series:
+                cpu_before = worker.cpu_seconds()
             done = self.client.ask("done")
             now = time.monotonic()
-            if not series and done >= STEADY_FROM * count:
-                cpu_before = worker.cpu_seconds()
+            if steady:
                 series.append((now, done))
-            elif series:
-                series.append((now, done))
+            elif done >= STEADY_FROM * count:
+                steady = True
+                worker.find()
+            else:
+                worker.check()
             if now > deadline:
                 tail = self.scope.log_tail(worker.log)
                 raise BenchmarkError(f"{done} of {count} tasks done in {DRAIN_TIMEOUT:.0f} s:\n{tail}")
-            if not series:
-                worker.check()
+        worker.find()
         cpu = worker.cpu_seconds() - cpu_before
-        if len(series) < 2:
-            raise BenchmarkError(f"{count} tasks were too few to be timed")
-        return Drain(series, cpu)
+        return Drain(series, cpu) if len(series) > 1 else None
 
     def close(self) -> None:
         if self.worker is not None:
