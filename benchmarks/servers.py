@@ -15,6 +15,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from benchmarks.processes import BenchmarkError, Scope
 
@@ -153,7 +154,7 @@ class Servers:
         data = str(home / "data")
         self._as_postgres("initdb", "-D", data, "-A", "trust", "--no-sync", "-U", self._postgresql_user)
         port = free_port()
-        options = {"user": self._postgresql_user} if os.getuid() == 0 else {}
+        options: dict[str, Any] = {"user": self._postgresql_user} if os.getuid() == 0 else {}
         self.scope.spawn(
             [
                 str(self._postgresql_bin / "postgres"),
@@ -169,7 +170,7 @@ class Servers:
         return port
 
     def _as_postgres(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        options = {"user": self._postgresql_user} if os.getuid() == 0 else {}
+        options: dict[str, Any] = {"user": self._postgresql_user} if os.getuid() == 0 else {}
         done = subprocess.run(
             [str(self._postgresql_bin / name), *arguments],
             cwd=self.scope.directory,
