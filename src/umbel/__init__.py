@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from umbel.errors import UmbelError as UmbelError
     from umbel.groups import GroupResult as GroupResult
     from umbel.groups import ResultSet as ResultSet
+    from umbel.joining import allow_join_result as allow_join_result
     from umbel.message import new_id as uuid
     from umbel.queues import Exchange as Exchange
     from umbel.queues import Queue as Queue
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from umbel.request import Request as Request
     from umbel.result import AsyncResult as AsyncResult
     from umbel.result import EagerResult as EagerResult
-    from umbel.result import allow_join_result as allow_join_result
     from umbel.signature import Signature as Signature
     from umbel.signature import group as group
     from umbel.signature import maybe_signature as maybe_signature
@@ -67,7 +67,7 @@ _HOMES = {
     "Request": "request",
     "AsyncResult": "result",
     "EagerResult": "result",
-    "allow_join_result": "result",
+    "allow_join_result": "joining",
     "Signature": "signature",
     "group": "signature",
     "maybe_signature": "signature",

@@ -53,8 +53,8 @@ def live_apps() -> list[Umbel]:
 class Umbel:
     """An application.
 
-    ``main``: name that stands for ``__main__`` in task names. ``broker``, ``backend``: URLs. Any setting may be given by
-    its lower-case name. ``include``: modules to import in workers. ``config_source``, ``namespace``: as
+    ``main``: name that stands for ``__main__`` in task names. ``broker``, ``backend``: URLs. Any setting may be given
+    by its lower-case name. ``include``: modules to import in workers. ``config_source``, ``namespace``: as
     ``config_from_object``. ``changes``: settings as a dict. ``task_cls``: base class of tasks. ``strict_typing``: check
     arguments against the function at each call. ``set_as_current``: be the current application from now on.
     """
@@ -219,8 +219,8 @@ class Umbel:
         related_name: str | None = "tasks",
         force: bool = False,
     ) -> None:
-        """Import ``<package>.<related_name>`` of these packages (default: Django's applications) in workers; at once with
-        ``force``."""
+        """Import ``<package>.<related_name>`` of these packages (default: Django's applications) in workers; at once
+        with ``force``."""
         discovery = Discovery(packages if packages is None or callable(packages) else tuple(packages), related_name)
         self._discoveries.append(discovery)
         if force:
@@ -249,9 +249,7 @@ class Umbel:
             self._addresses = {}
         return known[3]
 
-    def consume_queues(
-        self, select: Sequence[str] | None = None, exclude: Sequence[str] | None = None
-    ) -> list[Queue]:
+    def consume_queues(self, select: Sequence[str] | None = None, exclude: Sequence[str] | None = None) -> list[Queue]:
         """The queues for a worker: the configured ones, or those selected, without those excluded.
 
         Raises UnroutableMessage for one that is unknown where ``task_create_missing_queues`` is off.

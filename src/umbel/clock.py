@@ -11,7 +11,7 @@ _second: tuple[int, str] = (0, "")
 
 
 def timestamp() -> str:
-    """The present moment in UTC: ISO 8601 with microseconds and offset. The part up to seconds is made once a second."""
+    """The present moment in UTC: ISO 8601 with microseconds and offset. All up to seconds is made once a second."""
     global _second
     seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
     known = _second

@@ -1,4 +1,4 @@
-"""The modules that define an application's tasks: named, discovered, imported; and annotations of tasks from settings."""
+"""The modules that define an application's tasks: named, discovered, imported. And options of tasks set from outside."""
 
 from __future__ import annotations
 

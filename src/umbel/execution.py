@@ -6,9 +6,8 @@ Nothing is sent, stored or acknowledged here: an outcome says what is to be, and
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
-import threading
+import os
 from collections.abc import Callable, Coroutine
 from time import perf_counter
 from types import CoroutineType
@@ -24,15 +23,18 @@ from umbel.codecs.exceptions import encode_exception
 from umbel.current import current_request, pop_request, push_request
 from umbel.errors import Ignore, InvalidTaskError, MessageError, MissingExtra, NotRegistered, Reject, Retry
 from umbel.failures import ExceptionInfo, error_text, release, storable, traceback_text
+from umbel.loops import close_loop, run_in_loop
 from umbel.message import Message
+from umbel.plans import Plan, make_plan, plan_of
 from umbel.protocol1 import upgrade_protocol1
 from umbel.request import Request, read_request
 from umbel.retrying import retry_automatically, wants_retry
-from umbel.task import Task, is_coroutine_task
-from umbel.validation import validated
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
+    from umbel.task import Task
+
+__all__ = ["Outcome", "close_loop", "execute", "execute_async", "execute_message", "read_call", "run_in_loop"]
 
 log = logging.getLogger("umbel.task")
 
@@ -61,42 +63,6 @@ class Outcome(Struct, kw_only=True):
     expected: bool = False
 
 
-class Plan(Struct):
-    """What is known of a task before any call: its function, and the handlers that it overrides."""
-
-    call: Callable[..., Any]
-    is_coroutine: bool
-    before_start: Callable[..., None] | None
-    on_success: Callable[..., None] | None
-    on_failure: Callable[..., None] | None
-    on_retry: Callable[..., None] | None
-    after_return: Callable[..., None] | None
-
-
-def plan_of(task: Task[..., Any]) -> Plan:
-    """The plan of a task, made once; setting an attribute of the task discards it."""
-    plan = task.__dict__.get("_plan")
-    return plan if plan is not None else _make_plan(task)
-
-
-def _make_plan(task: Task[..., Any]) -> Plan:
-    def overridden(name: str) -> Any:
-        own = name in task.__dict__ or getattr(type(task), name) is not getattr(Task, name)
-        return getattr(task, name) if own else None
-
-    calls_itself = type(task).__call__ is not Task.__call__
-    plan = task.__dict__["_plan"] = Plan(
-        call=task.__call__ if calls_itself else validated(task),
-        is_coroutine=is_coroutine_task(task),
-        before_start=overridden("before_start"),
-        on_success=overridden("on_success"),
-        on_failure=overridden("on_failure"),
-        on_retry=overridden("on_retry"),
-        after_return=overridden("after_return"),
-    )
-    return plan
-
-
 # -- running ---------------------------------------------------------------------------------------
 
 
@@ -113,7 +79,7 @@ def execute(
 
     ``run_coroutine`` runs the coroutine of an async task to its end; by default in this thread's event loop.
     """
-    plan: Plan = task.__dict__.get("_plan") or _make_plan(task)
+    plan: Plan = task.__dict__.get("_plan") or make_plan(task)
     request.owner_task = task
     request.args = args
     request.kwargs = kwargs
@@ -158,17 +124,13 @@ async def execute_async(app: Umbel, task: Task[..., Any], request: Request, args
 
 def _begin(app: Umbel, task: Task[..., Any], plan: Plan, request: Request) -> None:
     if task.track_started and not request.is_eager and stores_result(app, task, request):
-        import os
-
         meta = _meta(app, request, "STARTED", {"pid": os.getpid(), "hostname": request.hostname})
         followups.store(request, app.backend, _encode(app, request, meta))
     if plan.before_start is not None:
         plan.before_start(request.id, request.args, request.kwargs)
 
 
-def _returned(
-    app: Umbel, task: Task[..., Any], plan: Plan, request: Request, value: Any, runtime: float
-) -> Outcome:
+def _returned(app: Umbel, task: Task[..., Any], plan: Plan, request: Request, value: Any, runtime: float) -> Outcome:
     """The outcome of a task that returned. Raises what makes it a failure after all."""
     publish = request.publish
     if request.callbacks or request.chain:
@@ -207,9 +169,7 @@ def _raised(
     return _failed(app, task, plan, request, error, runtime)
 
 
-def _retried(
-    app: Umbel, task: Task[..., Any], plan: Plan, request: Request, retry: Retry, runtime: float
-) -> Outcome:
+def _retried(app: Umbel, task: Task[..., Any], plan: Plan, request: Request, retry: Retry, runtime: float) -> Outcome:
     cause: BaseException = retry.exc if retry.exc is not None else retry
     text = traceback_text(retry)
     result = None
@@ -416,26 +376,3 @@ def unreadable(app: Umbel, message: Message, error: Exception) -> Outcome:
         reason=reason,
         error_repr=error_text(error),
     )
-
-
-# -- async tasks in synchronous executors ----------------------------------------------------------
-
-_loops = threading.local()
-
-
-def run_in_loop(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine to its end in this thread's event loop, which lives until ``close_loop``."""
-    runner: asyncio.Runner | None = getattr(_loops, "runner", None)
-    if runner is None:
-        runner = _loops.runner = asyncio.Runner()
-    return runner.run(coroutine, context=contextvars.copy_context())
-
-
-def close_loop() -> None:
-    """End this thread's event loop: cancels what is left in it. Idempotent."""
-    runner: asyncio.Runner | None = getattr(_loops, "runner", None)
-    if runner is not None:
-        del _loops.runner
-        runner.close()
-
-

@@ -36,8 +36,8 @@ def after_success(app: Umbel, request: Request, value: Any) -> tuple[Message, ..
 
 
 def after_failure(app: Umbel, request: Request, error: BaseException, traceback: str) -> tuple[Message, ...]:
-    """Messages of the error callbacks. One that is known here and takes ``(request, exc, traceback)`` is called at once;
-    others are sent with the id of the failed task."""
+    """Messages of the error callbacks. One that is known here and takes ``(request, exc, traceback)`` is called at
+    once; others are sent with the id of the failed task."""
     found: list[Message] = []
     for data in cast("list[Any]", request.errbacks or ()):
         try:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 from umbel.backends.base import Meta
 from umbel.current import get_current_app
 from umbel.errors import TimeoutError
-from umbel.result import PROPAGATE_STATES, AsyncResult, EagerResult, assert_will_not_block, result_from_tuple
+from umbel.joining import assert_will_not_block
+from umbel.result import PROPAGATE_STATES, AsyncResult, EagerResult, result_from_tuple
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -224,5 +225,3 @@ def _value(result: Any, propagate: bool, callback: Callable[[str, Any], object] 
     if isinstance(result, ResultSet):
         return [_value(member, propagate, callback) for member in result.results]
     return result.maybe_throw(propagate, callback)
-
-

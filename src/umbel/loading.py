@@ -1,7 +1,7 @@
 """``-A``: the application that a command line names, found as Celery finds it.
 
-``module``, ``module:attribute`` or ``package``. Without an attribute: ``app``, ``celery`` or ``umbel`` of the module, else
-the only application in it; of a package also those of its submodules ``celery`` and ``umbel``.
+``module``, ``module:attribute`` or ``package``. Without an attribute: ``app``, ``celery`` or ``umbel`` of the module,
+else the only application in it; of a package also those of its submodules ``celery`` and ``umbel``.
 """
 
 from __future__ import annotations

@@ -4,65 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import contextlib
 import datetime
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from umbel.backends.base import EXCEPTION_STATES, READY_STATES, Meta
 from umbel.codecs.exceptions import decode_exception
-from umbel.current import current_request, get_current_app
-from umbel.errors import TimeoutError, UmbelError
+from umbel.current import get_current_app
+from umbel.errors import TimeoutError
+from umbel.joining import WouldBlock, allow_join_result, assert_will_not_block, denied_join_result
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
     from umbel.backends.base import Backend
     from umbel.groups import GroupResult
 
+__all__ = [
+    "AsyncResult",
+    "EagerResult",
+    "WouldBlock",
+    "allow_join_result",
+    "assert_will_not_block",
+    "denied_join_result",
+    "result_from_tuple",
+]
+
 R = TypeVar("R")
 
 PROPAGATE_STATES = frozenset({"FAILURE", "REVOKED"})
-
-_join_allowed: ContextVar[bool | None] = ContextVar("umbel_join_allowed", default=None)
-
-
-class WouldBlock(UmbelError, RuntimeError):
-    """A task waits for another task, which may never get a worker because this one holds it."""
-
-
-def assert_will_not_block() -> None:
-    """Raise WouldBlock inside a task that a worker runs, unless ``allow_join_result`` permits waiting."""
-    allowed = _join_allowed.get()
-    if allowed:
-        return
-    request = current_request()
-    if allowed is False or (request is not None and not request.called_directly and not request.is_eager):
-        raise WouldBlock(
-            "a task must not wait for the result of another one: both may wait for the same worker. "
-            "Use a link or a chain, or allow_join_result() if you know better"
-        )
-
-
-@contextlib.contextmanager
-def allow_join_result() -> Iterator[None]:
-    """Within, tasks may wait for results."""
-    token = _join_allowed.set(True)
-    try:
-        yield
-    finally:
-        _join_allowed.reset(token)
-
-
-@contextlib.contextmanager
-def denied_join_result() -> Iterator[None]:
-    """Within, nobody may wait for results."""
-    token = _join_allowed.set(False)
-    try:
-        yield
-    finally:
-        _join_allowed.reset(token)
 
 
 class AsyncResult(Generic[R]):

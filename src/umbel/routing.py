@@ -1,8 +1,8 @@
 """Where a task goes: the configured queues, and the routes that choose among them.
 
-``task_routes`` is a router or a list of routers, asked in order; the first answer wins. A router is a dict by task name,
-glob or compiled pattern, a list of such pairs, a function ``(name, args, kwargs, options, task=None)``, an object with a
-method ``route_for_task``, or the dotted name of one. An answer is a queue's name or a dict of options.
+``task_routes`` is a router or a list of routers, asked in order; the first answer wins. A router is a dict by task
+name, glob or compiled pattern, a list of such pairs, a function ``(name, args, kwargs, options, task=None)``, an object
+with a method ``route_for_task``, or the dotted name of one. An answer is a queue's name or a dict of options.
 """
 
 from __future__ import annotations

@@ -106,8 +106,8 @@ def check_options(options: Mapping[str, Any]) -> None:
         if name in (options.get("stamped_headers") or ()):
             continue
         close = difflib.get_close_matches(name, KNOWN_OPTIONS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "stamps must be named in stamped_headers"
-        raise TypeError(f"unknown execution option {name!r}: {hint}")
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise TypeError(f"unknown execution option {name!r}: {hint}(stamps must be named in stamped_headers)")
 
 
 def defaults_of(task: Task[..., Any]) -> dict[str, Any]:
@@ -176,7 +176,9 @@ def prepare(
         eta, headers.eta = _eta(app, options)
     if "expires" in options:
         expires, headers.expires = _expires(app, options["expires"])
-    extra = _extra(options, headers) if "headers" in options or "stamps" in options or "stamped_headers" in options else {}
+    extra = (
+        _extra(options, headers) if "headers" in options or "stamps" in options or "stamped_headers" in options else {}
+    )
     encoded = dumps((args, kwargs, _embed(options)), options.get("serializer") or conf.task_serializer)
     body = encoded.body
     compression = options.get("compression") or conf.task_compression
@@ -313,5 +315,3 @@ def _written(app: Umbel, moment: float) -> str:
     if app.conf.enable_utc:
         return format_moment(moment)
     return datetime.datetime.fromtimestamp(moment, app.timezone).isoformat()
-
-

@@ -7,13 +7,13 @@ a call. Options are class attributes, set by ``@app.task(...)`` or in a subclass
 from __future__ import annotations
 
 import asyncio
-import inspect
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
+from umbel import result
 from umbel.current import current_request, drop_request, pop_request, push_request
-from umbel.errors import MaxRetriesExceededError, NoBackend, OperationalError
+from umbel.errors import MaxRetriesExceededError, OperationalError
 from umbel.request import Request
 from umbel.sending import defaults_of, prepare, publish_deadline
 from umbel.validation import Checker, compile_checker
@@ -128,19 +128,13 @@ class Task(Generic[P, R]):
         """The body of the task."""
         raise NotImplementedError(f"task {self.name or type(self).__name__} has no run()")
 
-    if TYPE_CHECKING:
-
-        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
-
-    else:
-
-        def __call__(self, *args, **kwargs):
-            """Call the function here, as a plain function; its request says ``called_directly``."""
-            token = push_request(Request(args=args, kwargs=kwargs, owner_task=self, enclosing=current_request()))
-            try:
-                return self.run(*args, **kwargs)
-            finally:
-                pop_request(token)
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function here, as a plain function; its request says ``called_directly``."""
+        token = push_request(Request(args=args, kwargs=kwargs, owner_task=self, enclosing=current_request()))
+        try:
+            return self.run(*args, **kwargs)
+        finally:
+            pop_request(token)
 
     # -- sending --
 
@@ -169,10 +163,10 @@ class Task(Generic[P, R]):
         if app.conf.task_always_eager:
             return self._apply_instead(args, kwargs, given)
         message = prepare(app, self.name, args, kwargs, given, self)
-        result = self.AsyncResult(message.id)
+        sent = self.AsyncResult(message.id)
         app.publish([message], publish_deadline(app, given))
-        app.adopt(result, given)
-        return result
+        app.adopt(sent, given)
+        return sent
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """As ``delay``; the event loop is not blocked meanwhile."""
@@ -195,10 +189,10 @@ class Task(Generic[P, R]):
         if app.conf.task_always_eager:
             return await asyncio.to_thread(self._apply_instead, args, kwargs, given)
         message = prepare(app, self.name, args, kwargs, given, self)
-        result = self.AsyncResult(message.id)
+        sent = self.AsyncResult(message.id)
         await asyncio.to_thread(app.publish, [message], publish_deadline(app, given))
-        app.adopt(result, given)
-        return result
+        app.adopt(sent, given)
+        return sent
 
     def _options(
         self,
@@ -224,9 +218,9 @@ class Task(Generic[P, R]):
         return options
 
     def _apply_instead(self, args: Any, kwargs: Any, options: dict[str, Any]) -> AsyncResult[R]:
-        result = self.apply(args, kwargs, **options)
-        self.app.adopt(result, options)
-        return result
+        done = self.apply(args, kwargs, **options)
+        self.app.adopt(done, options)
+        return done
 
     def check_arguments(self, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> None:
         """Raise TypeError if the function cannot be called with these arguments, unless ``typing`` is off."""
@@ -302,9 +296,7 @@ class Task(Generic[P, R]):
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:
         """The result of a call of this task by its id."""
-        from umbel.result import AsyncResult
-
-        return AsyncResult(task_id, task_name=self.name, app=self.app, **kwargs)
+        return result.AsyncResult(task_id, task_name=self.name, app=self.app, **kwargs)
 
     # -- inside --
 
@@ -372,31 +364,9 @@ class Task(Generic[P, R]):
 
         Raises EncodeError; NoBackend where no result backend is configured.
         """
-        from umbel.backends.base import EXCEPTION_STATES, Meta
-        from umbel.codecs.exceptions import encode_exception
+        from umbel.states import store_state
 
-        request = self.request
-        backend = self.app.backend
-        if backend.features.knows_nothing:
-            raise NoBackend("update_state needs a result backend: set result_backend")
-        if isinstance(meta, BaseException) and state in EXCEPTION_STATES:
-            meta = encode_exception(meta, backend.options.serializer)
-        result = backend.encode(
-            Meta(
-                task_id=task_id or request.id,
-                status=state or "PROGRESS",
-                result=meta,
-                group_id=request.group,
-                parent_id=request.parent_id,
-            ),
-            reply_to=request.reply_to or "",
-            correlation_id=request.correlation_id or request.id,
-        )
-        report = request.report
-        if report is not None:
-            report(result)
-        else:
-            backend.store([result])
+        store_state(self, self.request, task_id, state or "PROGRESS", meta)
 
     def progress(self, done: float, total: float | None = None, **info: Any) -> None:
         """Store how far the task is: state PROGRESS with ``{"current", "total", "percent", **info}``.
@@ -431,7 +401,7 @@ class Task(Generic[P, R]):
         return find_task, (self.name, self.app.main)
 
     def __repr__(self) -> str:
-        return f"<@task: {self.name} of {self.app.main or 'app'}>" if "app" in self.__dict__ else f"<@task: {self.name}>"
+        return f"<@task: {self.name}>"
 
 
 if TYPE_CHECKING:
@@ -465,7 +435,3 @@ def default_name(function: Callable[..., Any], main: str | None) -> str:
 def _main_module() -> str:
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     return spec.name if spec is not None else "__main__"
-
-
-def is_coroutine_task(task: Task[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(task.run)

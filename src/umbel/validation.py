@@ -1,7 +1,8 @@
 """Arguments checked against a task's function: their number and names when it is called, their types when it runs.
 
 The check at call time is a function compiled once per task with the same parameters and an empty body, so that Python
-itself does the binding. Types are checked in the executor: by pydantic (``pydantic=True``) or msgspec (``validate=True``).
+itself does the binding. Types are checked in the executor: by pydantic (``pydantic=True``) or msgspec
+(``validate=True``).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Union, cast
+from typing import TYPE_CHECKING, Any, Union
 
 if TYPE_CHECKING:
     from umbel.task import Task
@@ -105,20 +106,27 @@ def _converting(
 
 
 def _with_pydantic(task: Task[..., Any], run: Callable[..., Any]) -> Callable[..., Any]:
-    """Arguments annotated with models become models; a returned model becomes a dict."""
+    """Arguments annotated with models become models; a returned model becomes a dict. Raises ValueError naming the
+    argument that does not fit, MissingExtra."""
     try:
-        from pydantic import BaseModel
+        from pydantic import BaseModel, ValidationError
     except ImportError as error:
         from umbel.errors import MissingExtra
 
         raise MissingExtra(f"pydantic=True of task {task.name}", "pydantic") from error
 
     context = {**(task.pydantic_context or {}), "celery_app": task.app, "celery_task_name": task.name}
-    dump_kwargs = {"mode": "json", **(task.pydantic_dump_kwargs or {})}
+    dump_kwargs: dict[str, Any] = {"mode": "json", **(task.pydantic_dump_kwargs or {})}
 
-    def validator(model: type[BaseModel]) -> Callable[[Any], Any]:
+    def validator(name: str, model: type[BaseModel]) -> Callable[[Any], Any]:
         def validate(value: Any) -> Any:
-            return value if value is None else model.model_validate(value, strict=task.pydantic_strict, context=context)
+            if value is None:
+                return None
+            try:
+                return model.model_validate(value, strict=task.pydantic_strict, context=context)
+            except ValidationError as error:
+                # pydantic's own error has no args, so that nothing of it would reach whoever asks for the result
+                raise ValueError(f"argument {name!r} of task {task.name}: {error}") from error
 
         return validate
 
@@ -129,7 +137,7 @@ def _with_pydantic(task: Task[..., Any], run: Callable[..., Any]) -> Callable[..
     for name, hint in _hints(run).items():
         model = _optional(hint)
         if name != "return" and isinstance(model, type) and issubclass(model, BaseModel):
-            convert[name] = validator(model)
+            convert[name] = validator(name, model)
     return _converting(run, convert, returned)
 
 
@@ -139,10 +147,8 @@ def _with_msgspec(task: Task[..., Any], run: Callable[..., Any]) -> Callable[...
     import msgspec
 
     def converter(name: str, hint: Any) -> Callable[[Any], Any]:
-        plain = isinstance(hint, type) and not issubclass(hint, (tuple, list, dict, set, frozenset))
-
         def convert(value: Any) -> Any:
-            if plain and type(value) is hint:
+            if type(value) is hint:
                 return value
             try:
                 return msgspec.convert(value, hint)
@@ -161,5 +167,5 @@ def _optional(hint: Any) -> Any:
     """``X`` of ``X | None``."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is Union:
         members = [member for member in typing.get_args(hint) if member is not types.NoneType]
-        return cast("Any", members[0]) if len(members) == 1 else None
+        return members[0] if len(members) == 1 else None
     return hint
