@@ -21,7 +21,7 @@ from umbel.brokers.envelope import decode_envelope
 from umbel.brokers.redis_keys import STEPS, Source
 from umbel.brokers.redis_scripts import BEGIN, CLAIM, END, RECOVER, RENEW, SETTLE
 from umbel.brokers.redis_settling import Settling
-from umbel.brokers.redis_wake import Wakes
+from umbel.brokers.redis_wake import Wakes, Woken
 from umbel.errors import InvalidTaskError, OperationalError
 from umbel.message import Message, new_id
 from umbel.queues import Queue
@@ -32,7 +32,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 0.1
-"""Seconds between looks at what cannot wake an idle consumer: delayed messages, lists of rare priorities."""
+"""Seconds between looks at lists that nobody waits at."""
+
+LOOK_AT_LEAST_EVERY = 1.0
+"""Seconds between looks while all lists are waited at."""
+
+MOST_WAITS = 16
+"""How many lists an idle consumer waits at, each with a connection; of the others it takes looks."""
 
 REVERSE_EVERY = 16
 """Every so many claims begin with the lowest priority, so that it is never starved."""
@@ -72,7 +78,8 @@ class RedisConsumer(Consumer):
             Source(self._keys.ready(queue.name, step), queue.name, step) for queue in self._queues for step in STEPS
         ]
         self._orders = self._all_orders()
-        self._watched = tuple(index for index, place in enumerate(self._lists) if not place.step)
+        by_step = sorted(range(len(self._lists)), key=lambda index: self._lists[index].step)
+        self._watched = tuple(by_step[:MOST_WAITS])
         self._wakes = Wakes(broker.links.server)
         self._receiving = threading.Lock()
         self._lock = threading.Lock()
@@ -84,7 +91,7 @@ class RedisConsumer(Consumer):
         self._lost: list[Lost] = []
         self._found: list[Delivery] = []
         self._concluded: dict[Any, bool] = {}
-        self._pause = LOOK_EVERY
+        self._look_at = 0.0
         self._dead: Lease | None = None
         self._closed = False
         self._settling = Settling(broker)
@@ -142,9 +149,6 @@ class RedisConsumer(Consumer):
             found = self._take_found(limit)
             if found or limit <= 0:
                 return found
-            claimed = self._claim(self._lease, limit)
-            if claimed or self._wakes.take_interrupt():
-                return claimed
             return self._wait(limit, deadline)
 
     def _take_found(self, limit: int) -> list[Delivery]:
@@ -153,23 +157,30 @@ class RedisConsumer(Consumer):
         return found
 
     def _wait(self, limit: int, deadline: float) -> list[Delivery]:
+        """Claim, and while there is nothing, sleep until there may be. No wait outlives the call, so that nothing
+        lands here while others are idle."""
         lease = self._lease
+        woken = Woken.HINT
         while not self._closed and self._lease is lease:
+            if woken is not Woken.NOT or time.monotonic() >= self._look_at:
+                claimed = self._claim(lease, limit, unblock=woken is Woken.LANDED)
+                if claimed:
+                    return claimed + self._stop_waiting(lease, limit - len(claimed))
             rest = deadline - time.monotonic()
-            if rest <= 0:
-                break
-            if lease is not self._dead:
-                for index in self._watched:
-                    self._wakes.wait_for(index, self._lists[index].key, lease.landings[index], rest)
-            landed = self._wakes.sleep(min(rest, self._pause))
-            if self._wakes.take_interrupt():
-                break
+            if rest <= 0 or self._wakes.take_interrupt():
+                return self._stop_waiting(lease, limit)
             if lease is self._dead:
-                continue
-            claimed = self._claim(lease, limit, unblock=landed)
-            if claimed or lease is self._dead:
-                return claimed + self._stop_waiting(lease, limit - len(claimed))
-        return self._stop_waiting(lease, limit)
+                self._stop_waiting(lease, 0)
+            else:
+                self._send_waits(lease)
+            woken = self._wakes.sleep(min(rest, max(0.0, self._look_at - time.monotonic())))
+        return self._stop_waiting(lease, 0)
+
+    def _send_waits(self, lease: Lease) -> None:
+        for index in self._watched:
+            source = self._lists[index]
+            channel = "" if source.step else self._keys.delayed(source.queue)
+            self._wakes.wait_for(index, source.key, lease.landings[index], channel)
 
     def _stop_waiting(self, lease: Lease, limit: int) -> list[Delivery]:
         """End all waits and adopt what they landed until then; what is beyond ``limit`` goes back."""
@@ -178,7 +189,7 @@ class RedisConsumer(Consumer):
     def _claim(self, lease: Lease, limit: int, unblock: bool = False) -> list[Delivery]:
         self._claims += 1
         call, first = self._claims, self._reserve(limit)
-        part = self._claim_part(lease, call, first, limit, self._watched)
+        part = self._claim_part(lease, call, first, limit, self._wakes.landable)
         try:
             reply = self._links.run(CLAIM, part, before=self._wakes.unblock() if unblock else ())
         except OperationalError:
@@ -188,12 +199,16 @@ class RedisConsumer(Consumer):
             raise
         if unblock:
             self._wakes.collect()
-        if reply[0] == 0:
+        self._wakes.adopted()
+        due = b""
+        if reply[0] == 1:
+            due = reply[1]
+        elif reply[0] == 0:
             self._dead = lease
+        pause = LOOK_EVERY if len(self._watched) < len(self._lists) or lease is self._dead else LOOK_AT_LEAST_EVERY
+        self._look_at = time.monotonic() + (min(pause, float(due) + 0.001) if due else pause)
         if reply[0] != 1:
             return []
-        due = reply[1]
-        self._pause = min(LOOK_EVERY, float(due) + 0.001) if due else LOOK_EVERY
         return self._deliveries(reply, 2, first)
 
     def _deliveries(self, reply: list[Any], at: int, number: int) -> list[Delivery]:
@@ -203,19 +218,12 @@ class RedisConsumer(Consumer):
         for position in range(at + 1, len(reply), 2):
             index: int = reply[position]
             queue = self._lists[index].queue
-            if index not in self._watched:
-                self._watch(index)
             for envelope in reply[position + 1]:
                 claimed.append(_delivery(f"{index}:{number}", queue, envelope))
                 number += 1
         if counts:
             self._note_counts(claimed, counts)
         return claimed
-
-    def _watch(self, index: int) -> None:
-        """Wait at this list too from now on: its priority is in use."""
-        with self._lock:
-            self._watched = tuple(dict.fromkeys((*self._watched, index)))
 
     def _note_counts(self, claimed: list[Delivery], counts: list[bytes]) -> None:
         by_tag = {delivery.tag: delivery for delivery in claimed}

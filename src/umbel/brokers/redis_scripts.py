@@ -15,21 +15,37 @@ GHOST_TIME = 900
 COUNT_TIME = 7 * 86400
 """Seconds without any failed delivery after which the counts of failed deliveries are forgotten."""
 
-PUBLISH = Script("""
+_DELAY = """
+-- Who sleeps until the next due time is told when there is an earlier one.
+local function delay(key, score, member)
+  redis.call('ZADD', key, score, member)
+  if redis.call('ZRANK', key, member) == 0 then redis.call('PUBLISH', key, score) end
+end
+"""
+
+PUBLISH = Script(
+    _DELAY
+    + """
 -- publisher key, its number of this publication, then groups: kind ('l' list, 'z' delayed, 'p' channel), key,
 -- n, n arguments (values; scores and members; payloads). Returns 0 when this publication was here before.
 local last = redis.call('GET', ARGV[1])
 if last and tonumber(last) >= tonumber(ARGV[2]) then return 0 end
 redis.call('SET', ARGV[1], ARGV[2], 'EX', 300)
 local at = 3
-local commands = {l = 'LPUSH', z = 'ZADD', p = 'PUBLISH'}
 while at < #ARGV do
-  local count = tonumber(ARGV[at + 2])
-  redis.call(commands[ARGV[at]], ARGV[at + 1], unpack(ARGV, at + 3, at + 2 + count))
+  local kind, key, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+  if kind == 'l' then
+    redis.call('LPUSH', key, unpack(ARGV, at + 3, at + 2 + count))
+  elseif kind == 'z' then
+    for pair = at + 3, at + 2 + count, 2 do delay(key, ARGV[pair], ARGV[pair + 1]) end
+  else
+    redis.call('PUBLISH', key, ARGV[at + 3])
+  end
   at = at + 3 + count
 end
 return 1
-""")
+"""
+)
 
 _CLOCK = """
 local time = redis.call('TIME')
@@ -101,13 +117,16 @@ local function claim(reply)
   end
 
   for at = 11, 10 + 3 * landings, 3 do
-    while left > 0 do
-      local value = redis.call('RPOP', ARGV[at + 1])
-      if not value then break end
-      hold(ARGV[at], {{value}})
-    end
+    repeat
+      local value
+      if left > 0 then
+        value = redis.call('RPOP', ARGV[at + 1])
+        if value then hold(ARGV[at], {{value}}) end
+      else
+        value = redis.call('LMOVE', ARGV[at + 1], ARGV[at + 2], 'RIGHT', 'RIGHT')
+      end
+    until not value
   end
-  give_landed_back()
 
   local at = 11 + 3 * landings
   local delayed = tonumber(ARGV[at])
@@ -182,6 +201,7 @@ end
 
 SETTLE = Script(
     _CLOCK
+    + _DELAY
     + _COUNTS
     + _CLAIM
     + GUARDED_STORE
@@ -199,10 +219,10 @@ if last and call <= tonumber(last) then return {{2}} end
 
 local ends = {{
   ack = function(raw) end,
-  requeue = function(raw, list, delayed, step, delay, tag)
-    if tonumber(delay) > 0 then
+  requeue = function(raw, list, delayed, step, seconds, tag)
+    if tonumber(seconds) > 0 then
       local unique = string.sub(redis.sha1hex(id .. tag), 1, {UNIQUE})
-      redis.call('ZADD', delayed, now + delay, step .. unique .. raw)
+      delay(delayed, now + seconds, step .. unique .. raw)
     else
       redis.call('RPUSH', list, raw)
     end
@@ -243,7 +263,7 @@ while at <= #ARGV do
       end
       for message = sent + 1, sent + 4 * messages, 4 do
         if ARGV[message] == 'z' then
-          redis.call('ZADD', ARGV[message + 1], ARGV[message + 2], ARGV[message + 3])
+          delay(ARGV[message + 1], ARGV[message + 2], ARGV[message + 3])
         elseif ARGV[message] == 'p' then
           redis.call('PUBLISH', ARGV[message + 1], ARGV[message + 3])
         else

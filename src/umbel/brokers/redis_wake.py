@@ -9,85 +9,113 @@ landed is adopted by the consumer's next claim. Invalidation messages (CLIENT TR
 from __future__ import annotations
 
 import contextlib
+import enum
 import select
 import socket
 import time
+from typing import cast
 
-from umbel.brokers.redis_link import NOTHING, Link, pack
+from umbel.brokers.redis_link import NOTHING, Link, PushNotification, pack
 from umbel.brokers.redis_server import Server
 from umbel.errors import OperationalError
 
-LONGEST_WAIT = 1.0
+LONGEST_WAIT = 5.0
 """Seconds for which the server keeps one wait; a wait that outlives its consumer ends by itself."""
 
 
+class Woken(enum.Enum):
+    """Why a sleep ended."""
+
+    NOT = 0
+    HINT = 1
+    """Something was delayed until earlier than all others."""
+    LANDED = 2
+
+
 class Wakes:
-    """The waits of one consumer. All but ``interrupt`` are called by one thread."""
+    """The waits of one consumer. All but ``interrupt`` are called by one thread at a time."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._links: dict[int, Link] = {}
         self._waiting: dict[int, Link] = {}
+        self._suspect: set[int] = set()
         self._poller = select.poll()
         self._ear, self._voice = socket.socketpair()
         self._ear.setblocking(False)
         self._voice.setblocking(False)
         self._poller.register(self._ear, select.POLLIN)
-        self.interrupted = False
-        self.broke = False
-        """Whether a connection broke while a wait was on its way."""
+        self._interrupted = False
+        self.landable: set[int] = set()
+        """Lists from which something may have landed since ``adopted`` was last called."""
 
     @property
     def waiting(self) -> bool:
-        """Whether waits are on their way, so that something may land."""
+        """Whether waits are on their way."""
         return bool(self._waiting)
 
-    def wait_for(self, index: int, source: str, landing: str, timeout: float) -> None:
-        """Let the server move the next message of ``source`` to ``landing``. Raises OperationalError, BrokerError."""
+    @property
+    def broke(self) -> bool:
+        """Whether a connection ever broke with a wait on its way, which may be served late."""
+        return bool(self._suspect)
+
+    def wait_for(self, index: int, source: str, landing: str, channel: str) -> None:
+        """Let the server move the next message of ``source`` to ``landing``, and tell what comes on ``channel``.
+
+        Does nothing where that is on its way already. Raises OperationalError, BrokerError.
+        """
         if index in self._waiting:
             return
+        command = pack("BLMOVE", source, landing, "RIGHT", "LEFT", LONGEST_WAIT)
         link = self._links.get(index)
         if link is None:
             link = self._links[index] = Link(self._server, self._server.connect_timeout)
             self._poller.register(link, select.POLLIN)
-        seconds = max(0.01, min(timeout, LONGEST_WAIT))
+            if channel:
+                command = pack("SUBSCRIBE", channel) + command
         self._waiting[index] = link
+        self.landable.add(index)
         try:
-            link.send(pack("BLMOVE", source, landing, "RIGHT", "LEFT", round(seconds, 3)))
+            link.send(command)
         except OperationalError:
             self.reset()
             raise
 
-    def sleep(self, timeout: float) -> bool:
-        """Wait up to ``timeout`` seconds; true when something has landed. Returns early when interrupted or when a
-        wait has run out. Raises OperationalError when a connection broke."""
+    def sleep(self, timeout: float) -> Woken:
+        """Wait up to ``timeout`` seconds; also returns when interrupted or when a wait has run out.
+
+        Raises OperationalError when a connection broke.
+        """
         deadline = time.monotonic() + timeout
-        while not self.interrupted:
+        woken = Woken.NOT
+        ended = False
+        while woken is Woken.NOT and not ended and not self._interrupted:
             rest = deadline - time.monotonic()
             if rest <= 0:
-                return False
+                break
             ready = {descriptor for descriptor, _ in self._poller.poll(rest * 1000 + 0.5)}
             if self._ear.fileno() in ready:
                 self._drain()
-            ended = False
-            for index, link in list(self._waiting.items()):
-                if link.fileno() in ready:
-                    reply = self._read(index, link)
-                    if reply is not NOTHING and reply is not None:
-                        return True
+            for index, link in list(self._links.items()):
+                if link.fileno() not in ready:
+                    continue
+                while (reply := self._read(link)) is not NOTHING:
+                    if isinstance(reply, PushNotification):
+                        hint = cast("list[bytes]", reply)[0] == b"message" and woken is Woken.NOT
+                        woken = Woken.HINT if hint else woken
+                        continue
+                    self._waiting.pop(index, None)
                     ended = ended or reply is None
-            if ended:
-                return False
-        return False
+                    if reply is not None:
+                        woken = Woken.LANDED
+        return woken
 
-    def _read(self, index: int, link: Link) -> object:
+    def _read(self, link: Link) -> object:
         try:
             reply = link.poll(0)
         except OperationalError:
             self.reset()
             raise
-        if reply is not NOTHING:
-            del self._waiting[index]
         if isinstance(reply, Exception):
             self.reset()
             raise OperationalError(f"Redis answered: {reply}") from reply
@@ -101,16 +129,21 @@ class Wakes:
         """Read the answers of waits that were unblocked."""
         for index, link in list(self._waiting.items()):
             try:
-                link.read()
+                while isinstance(link.read(), PushNotification):
+                    pass
             except OperationalError:
                 self.reset()
                 return
             del self._waiting[index]
 
+    def adopted(self) -> None:
+        """All that had landed was adopted or given back."""
+        self.landable = set(self._waiting) | self._suspect
+
     def _drain(self) -> None:
-        self.interrupted = True
         with contextlib.suppress(BlockingIOError):
-            self._ear.recv(4096)
+            if self._ear.recv(4096):
+                self._interrupted = True
 
     def interrupt(self) -> None:
         """End ``sleep`` now, or the next one at once. Any thread."""
@@ -119,15 +152,13 @@ class Wakes:
 
     def take_interrupt(self) -> bool:
         """Whether somebody interrupted since it was last asked."""
-        with contextlib.suppress(BlockingIOError):
-            if self._ear.recv(4096):
-                self.interrupted = True
-        was, self.interrupted = self.interrupted, False
+        self._drain()
+        was, self._interrupted = self._interrupted, False
         return was
 
     def reset(self) -> None:
-        """Drop all connections."""
-        self.broke = self.broke or bool(self._waiting)
+        """Drop all connections. What waits were on their way may land later, and is looked for ever after."""
+        self._suspect |= self._waiting.keys()
         self._waiting.clear()
         for link in self._links.values():
             with contextlib.suppress(KeyError, ValueError):
