@@ -1,0 +1,247 @@
+"""Consuming from RabbitMQ: one connection, its own I/O thread, one channel; see ``intake`` for the flow.
+
+A hold hangs on the connection: the broker gives back what was held as soon as it is gone, and a settlement made after
+that is stale. While something held was lost and ``renew`` has not told so, nothing new is claimed.
+
+Follow-ups, requeues, dead letters and parked messages are published with confirms before the delivery is acknowledged.
+A requeue publishes a copy, which goes to the end of the queue: ``basic.nack`` would keep the place, but quorum queues
+count it as a failed delivery, and RabbitMQ 4 drops a message after twenty. The count of copies stands in a header of
+Umbel's; ``deliveries`` is that plus ``x-delivery-count`` (quorum queues) or the ``redelivered`` flag (classic queues,
+which keep no count). Closing gives back by ``basic.nack``: in place, but counted once by the queue.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from umbel.brokers.amqp.aside import burial, parking
+from umbel.brokers.amqp.frames import Content
+from umbel.brokers.amqp.intake import Intake
+from umbel.brokers.amqp.posts import DELIVERIES, Post, arrival, post_to
+from umbel.brokers.amqp.session import Session, Sessions
+from umbel.brokers.base import Action, Consumer, Delivery, Options, Settled, Settlement
+from umbel.errors import OperationalError, UmbelError
+from umbel.message import Message
+from umbel.queues import Queue
+
+
+class Owner(Protocol):
+    """What a consumer needs of its broker."""
+
+    options: Options
+
+    def declare(self, queue: Queue) -> None: ...
+
+    def send(self, posts: Sequence[Post]) -> list[UmbelError | None]: ...
+
+    def post(self, message: Message) -> Post: ...
+
+    def requeue_route(self, queue: str, delay: float) -> tuple[str, str]: ...
+
+
+class Tag(Struct, frozen=True):
+    """Which delivery of which connection."""
+
+    connection: int
+    number: int
+
+
+class AMQPConsumer(Consumer):
+    """See the module's docstring."""
+
+    def __init__(self, owner: Owner, sessions: Sessions, queues: Sequence[Queue]) -> None:
+        self._owner = owner
+        self._sessions = sessions
+        self._queues = list({queue.name: queue for queue in queues}.values())
+        self._changed = threading.Condition()
+        self._opening = threading.Lock()
+        self._intake: Intake | None = None
+        self._connection = 0
+        self._lost = False
+        self._waits = False
+        self._interrupted = False
+        self._closed = False
+        self._done: set[Tag] = set()
+        self._open()
+
+    # -- the connection --
+
+    def _open(self) -> Intake:
+        """The present intake, on a new connection if the last one broke."""
+        with self._opening:
+            if self._intake is not None:
+                return self._intake
+            for queue in self._queues:
+                self._owner.declare(queue)
+            session: Session = self._sessions.get()
+            intake = Intake(session, {queue.name: queue.consumer_arguments for queue in self._queues}, self._changed)
+            intake.open(self._owner.options.connect_timeout)
+            with self._changed:
+                self._connection += 1
+                self._intake = intake
+            return intake
+
+    def _note_loss(self) -> UmbelError | None:
+        """Forget a broken connection and all that was held on it; why it broke. ``changed`` is held."""
+        intake = self._intake
+        if intake is None or (intake.failure is None and intake.session.alive):
+            return None
+        self._lost = self._lost or bool(intake.held)
+        self._intake = None
+        return intake.failure or intake.session.error
+
+    def _raise_loss(self) -> None:
+        error = self._note_loss()
+        if error is not None and not self._closed:
+            raise OperationalError(f"the consumer's connection broke: {error}")
+
+    # -- the seam --
+
+    def receive(self, limit: int, timeout: float) -> list[Delivery]:
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            self._raise_loss()
+        if self._intake is None and not self._closed:
+            self._open()
+        with self._changed:
+            self._waits = True
+            if self._intake is not None and not self._lost and limit > 0:
+                self._intake.ask(limit, timeout)
+            try:
+                while not self._closed and not self._interrupted:
+                    self._raise_loss()
+                    rest = deadline - time.monotonic()
+                    if (self._intake is not None and self._intake.buffer and not self._lost) or rest <= 0:
+                        break
+                    self._changed.wait(rest)
+                self._interrupted = False
+                return self._take(limit)
+            finally:
+                self._waits = False
+                if self._intake is not None:
+                    self._intake.end_ask()
+
+    def _take(self, limit: int) -> list[Delivery]:
+        if self._intake is None or self._closed or self._lost:
+            return []
+        return [self._delivery(content, queue) for content, queue in self._intake.take(limit)]
+
+    def _delivery(self, content: Content, queue: str) -> Delivery:
+        found = arrival(content, queue)
+        return Delivery(Tag(self._connection, content.tag), queue, found.message, found.deliveries, found.fault)
+
+    def settle(self, settlements: Sequence[Settlement], want: int = 0) -> Settled:
+        settled = Settled()
+        with self._changed:
+            self._note_loss()
+            ours = self._ours(settlements, settled.stale)
+        failure = self._publish(ours)
+        with self._changed:
+            self._note_loss()
+            tags: list[int] = []
+            for settlement in ours:
+                tag: Tag = settlement.delivery.tag
+                if self._intake is None or tag.connection != self._connection or tag.number not in self._intake.held:
+                    settled.stale.append(settlement)
+                else:
+                    tags.append(tag.number)
+            if failure is not None:
+                self._done |= {settlement.delivery.tag for settlement in ours}
+            else:
+                self._done.clear()
+            if self._intake is not None:
+                if tags:
+                    self._intake.acknowledge(tags, asked=want > 0 or self._waits)
+                if want > 0 and not self._lost and not self._closed:
+                    self._intake.ask(want)
+        if failure is not None:
+            raise failure
+        if want > 0 and self._intake is None and not self._closed and not self._lost:
+            self._open()
+        with self._changed:
+            settled.deliveries = self._take(want) if want > 0 else []
+        return settled
+
+    def _ours(self, settlements: Sequence[Settlement], stale: list[Settlement]) -> list[Settlement]:
+        """What is still held, each once; what was settled by an earlier, broken call is left out."""
+        held = self._intake.held if self._intake is not None else set[int]()
+        seen: set[Tag] = set()
+        ours: list[Settlement] = []
+        for settlement in settlements:
+            tag: Any = settlement.delivery.tag
+            if tag in self._done:
+                continue
+            if not isinstance(tag, Tag) or tag.connection != self._connection or tag.number not in held or tag in seen:
+                stale.append(settlement)
+                continue
+            seen.add(tag)
+            ours.append(settlement)
+        return ours
+
+    def _publish(self, ours: list[Settlement]) -> UmbelError | None:
+        """Publish all that goes with the settlements. Those for which that failed are taken out of ``ours``."""
+        posts: list[Post] = []
+        owners: list[int] = []
+        failed: dict[int, UmbelError] = {}
+        for place, settlement in enumerate(ours):
+            if settlement.action is Action.ACK and not settlement.publish:
+                continue
+            try:
+                made = self._posts(settlement)
+            except UmbelError as error:
+                failed[place] = error
+                continue
+            posts += made
+            owners += [place] * len(made)
+        if posts:
+            for place, outcome in zip(owners, self._owner.send(posts), strict=True):
+                if outcome is not None:
+                    failed.setdefault(place, outcome)
+        if not failed:
+            return None
+        ours[:] = [settlement for place, settlement in enumerate(ours) if place not in failed]
+        errors = sorted(failed.values(), key=lambda error: not isinstance(error, OperationalError))
+        return errors[0]
+
+    def _posts(self, settlement: Settlement) -> list[Post]:
+        posts = [self._owner.post(message) for message in settlement.publish]
+        delivery, message = settlement.delivery, settlement.delivery.message
+        deliveries = delivery.deliveries + settlement.count
+        if settlement.action is Action.REQUEUE:
+            exchange, key = self._owner.requeue_route(delivery.queue, settlement.delay)
+            extra = {DELIVERIES: deliveries} if deliveries else None
+            expiration = "" if exchange else None
+            posts.append(post_to(message, exchange, key, queue=delivery.queue, extra=extra, expiration=expiration))
+        elif settlement.action is Action.DEAD_LETTER:
+            posts.append(burial(delivery, deliveries, settlement.reason, self._owner.options.dead_letter_expires))
+        elif settlement.action is Action.PARK:
+            posts.append(parking(delivery, deliveries))
+        return posts
+
+    def renew(self) -> bool:
+        with self._changed:
+            self._note_loss()
+            kept, self._lost = not self._lost, False
+            self._changed.notify_all()
+            return kept
+
+    def interrupt(self) -> None:
+        with self._changed:
+            self._interrupted = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            if self._intake is not None and self._intake.session.alive:
+                self._intake.stop()
+            self._intake = None
+            self._changed.notify_all()
+        self._sessions.close()

@@ -1,0 +1,166 @@
+"""Delayed delivery inside RabbitMQ: Celery's topology for whole seconds, and one queue before it for the fraction.
+
+Celery's part: 28 queues ``celery_delayed_<n>`` hold a message for 2^n seconds each; the routing key begins with the
+delay in binary digits, one word each, which decide where it stops over; the last exchange, ``celery_delayed_delivery``,
+takes it to its queue. A queue is bound there by 28 words and its name, so that a queue ``b`` does not take what is sent
+to ``a.b``.
+
+Umbel's part: the fraction is waited first, in ``umbel_delayed_ms_<n>``, whose messages go on into Celery's. It is
+rounded up to 50 ms, so that nothing arrives early; there are at most 20 such queues. A delayed message for an exchange
+other than the default one ends in a relay, a queue that passes it on at once with its own routing key.
+
+All queues are declared when they are first needed. They are quorum queues, as Celery's are, which hand on a message
+only when the next has it; the option ``native_delayed_delivery_queue_type`` makes them classic ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from umbel.brokers.amqp.channels import Channel
+from umbel.brokers.amqp.posts import DELAYED_DELIVERY
+from umbel.brokers.amqp.topology import (
+    QUEUE_TYPE,
+    Topology,
+    bind_exchange,
+    bind_queue,
+    declare_exchange,
+    declare_queue,
+    is_quorum,
+)
+from umbel.queues import Exchange, Queue
+
+LEVELS = 28
+STEP = 50
+LONGEST = 2**LEVELS - 1
+ANY_DELAY = "*." * LEVELS
+
+LEVEL_QUEUES = [f"celery_delayed_{level}" for level in reversed(range(LEVELS))]
+FRACTION_QUEUES = [f"umbel_delayed_ms_{n}" for n in range(STEP, 1000, STEP)]
+
+
+def split_delay(delay: float) -> tuple[int, int]:
+    """Whole seconds and milliseconds (a multiple of ``STEP``) that make up ``delay``, rounded up."""
+    steps = max(0, math.ceil(delay * 1000 / STEP - 1e-6))
+    seconds, rest = divmod(steps, 1000 // STEP)
+    return (LONGEST, 0) if seconds > LONGEST else (seconds, rest * STEP)
+
+
+def delayed_key(seconds: int, routing_key: str) -> str:
+    """Celery's routing key of a delayed message: 28 binary digits as words, then the key it is to arrive with."""
+    return ".".join(f"{seconds:0{LEVELS}b}") + "." + routing_key
+
+
+def level_name(level: int) -> str:
+    return f"celery_delayed_{level}"
+
+
+def level_arguments(level: int, queue_type: str) -> dict[str, Any]:
+    """The arguments of a level's queue, as Celery declares it."""
+    follower = level_name(level - 1) if level else DELAYED_DELIVERY
+    return _holding(queue_type, 2**level * 1000, follower)
+
+
+def _holding(queue_type: str, milliseconds: int, follower: str) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        QUEUE_TYPE: queue_type,
+        "x-overflow": "reject-publish",
+        "x-message-ttl": milliseconds,
+        "x-dead-letter-exchange": follower,
+    }
+    if queue_type == "quorum":
+        arguments["x-dead-letter-strategy"] = "at-least-once"
+    return arguments
+
+
+class Delays:
+    """The delay queues, and what of them this process has declared."""
+
+    def __init__(self, channel: Callable[[], Any], topology: Topology, queue_type: str) -> None:
+        self._channel = channel
+        self._topology = topology
+        self._type = queue_type
+        self._guard = threading.Lock()
+        self._done: set[str] = set()
+
+    def route(self, delay: float, queue: str, exchange: str = "", routing_key: str = "") -> tuple[str, str]:
+        """Exchange and routing key by which a message reaches ``queue``, or ``exchange``, after ``delay`` seconds.
+
+        Declares what is missing. Raises BrokerError, OperationalError.
+        """
+        seconds, milliseconds = split_delay(delay)
+        target = self._relay(exchange, routing_key) if exchange else queue
+        self._once("levels", self._declare_levels)
+        if not exchange:
+            self._once(f"queue {queue}", lambda channel: self._bind(channel, queue))
+        key = delayed_key(seconds, target)
+        if not milliseconds:
+            return level_name(LEVELS - 1), key
+        name = f"umbel_delayed_ms_{milliseconds}"
+        self._once(name, lambda channel: self._declare_fraction(channel, name, milliseconds))
+        return name, key
+
+    def serve_celery(self, queue: Queue) -> None:
+        """Bind a quorum queue with another than a direct exchange as Celery's workers do, for Celery's clients."""
+        if not is_quorum(queue) or queue.exchange.type == "direct":
+            return
+
+        def bind(channel: Channel) -> None:
+            key = f"#.{queue.binding_key}"
+            bind_exchange(channel, queue.exchange_name, DELAYED_DELIVERY, key)
+            bind_queue(channel, queue.name, queue.exchange_name, key)
+
+        self._once("levels", self._declare_levels)
+        self._once(f"celery {queue.name}", bind)
+
+    def forget(self, queue: str = "") -> None:
+        """Declare again when needed: for one queue, or everything."""
+        with self._guard:
+            self._done = self._done - {f"queue {queue}", f"celery {queue}"} if queue else set()
+
+    def _once(self, what: str, declare: Callable[[Channel], None]) -> None:
+        if what in self._done:
+            return
+        with self._channel() as channel:
+            declare(channel)
+        with self._guard:
+            self._done.add(what)
+
+    def _declare_levels(self, channel: Channel) -> None:
+        for level in reversed(range(LEVELS)):
+            name = level_name(level)
+            declare_exchange(channel, Exchange(name, type="topic"))
+            declare_queue(channel, name, level_arguments(level, self._type))
+            bind_queue(channel, name, name, "*." * (LEVELS - 1 - level) + "1.#")
+        declare_exchange(channel, Exchange(DELAYED_DELIVERY, type="topic"))
+        for level in reversed(range(LEVELS)):
+            follower = level_name(level - 1) if level else DELAYED_DELIVERY
+            bind_exchange(channel, follower, level_name(level), "*." * (LEVELS - 1 - level) + "0.#")
+
+    def _declare_fraction(self, channel: Channel, name: str, milliseconds: int) -> None:
+        declare_exchange(channel, Exchange(name, type="fanout"))
+        declare_queue(channel, name, _holding(self._type, milliseconds, level_name(LEVELS - 1)))
+        bind_queue(channel, name, name, "")
+
+    def _bind(self, channel: Channel, queue: str) -> None:
+        if queue not in self._topology.declared:
+            self._topology.make_if_missing(queue)
+        bind_queue(channel, queue, DELAYED_DELIVERY, ANY_DELAY + queue)
+
+    def _relay(self, exchange: str, routing_key: str) -> str:
+        """The name of the queue that passes messages on to an exchange, made once."""
+        digest = hashlib.sha256(f"{exchange}\0{routing_key}".encode()).hexdigest()[:24]
+        name = f"umbel_delayed_relay_{digest}"
+
+        def declare(channel: Channel) -> None:
+            arguments = _holding(self._type, 0, exchange) | {"x-dead-letter-routing-key": routing_key}
+            declare_queue(channel, name, arguments)
+            bind_queue(channel, name, DELAYED_DELIVERY, ANY_DELAY + name)
+
+        self._once("levels", self._declare_levels)
+        self._once(name, declare)
+        return name
