@@ -45,6 +45,8 @@ _Blob = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 _LongText = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
 _decoder = msgspec.msgpack.Decoder(list[Any])
 Columns = tuple[Any, ...]
+Stand = tuple[str, Any]
+"""State of a task and when it was written: different after each change."""
 
 
 def date_of(moment: datetime.datetime) -> str:
@@ -182,9 +184,9 @@ class ResultTable:
         """The columns ``WRITTEN`` of those tasks of which anything is known."""
         return self._among(link, ", ".join(WRITTEN), task_ids)
 
-    def states(self, link: Link, task_ids: Collection[str]) -> dict[str, str]:
-        """The state of those tasks of which anything is known."""
-        return dict(self._among(link, "task_id, status", task_ids))
+    def stands(self, link: Link, task_ids: Collection[str]) -> dict[str, Stand]:
+        """How those tasks stand of which anything is known."""
+        return {row[0]: (row[1], row[2]) for row in self._among(link, "task_id, status, date_done", task_ids)}
 
     def _among(self, link: Link, columns: str, task_ids: Collection[str]) -> list[Any]:
         found: list[Any] = []
@@ -216,6 +218,11 @@ class ResultTable:
 def _task_id(row: Columns) -> str:
     """All writers go through the rows in this order, so that none waits for one that waits for it."""
     return row[0]
+
+
+def stand_of(row: Columns) -> Stand:
+    """How the task in a row of ``WRITTEN`` stands."""
+    return row[1], row[3]
 
 
 def _latest(results: Sequence[Result]) -> dict[str, Columns]:

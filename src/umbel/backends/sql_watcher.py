@@ -1,8 +1,8 @@
 """Waiting for results in a database: one thread and one connection per process, whoever and however many wait.
 
 The thread begins with the first who waits and ends some seconds after the last. It is woken by the database where
-that can (see ``brokers.sql.wakeup``), asks for all that is waited for in one statement, and spends at most a tenth of
-its time asking.
+that can (see ``brokers.sql.wakeup``), asks for all that is waited for in one statement, and spends no more than
+a tenth of its time asking for many.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection
 
 from umbel.backends.base import READY_STATES, Meta
-from umbel.backends.sql_results import Columns, ResultTable
+from umbel.backends.sql_results import Columns, ResultTable, Stand, stand_of
 from umbel.brokers.sql.database import Database
 from umbel.brokers.sql.wakeup import Bell, Waiter, waiter_on
 from umbel.errors import OperationalError, UmbelError
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 _IDLE = 5.0
 _LONGEST_WAIT = 5.0
 _RECONNECT_PAUSE = 0.5
+_MANY = 100
 Receiver = Callable[[Columns | OperationalError], bool]
 """Gets each new state of a task, or the error that ends the wait; true when it wants no more."""
 
@@ -37,7 +38,7 @@ class Watcher:
         self._decode = decode
         self._guard = threading.Lock()
         self._wanted: dict[str, list[Receiver]] = {}
-        self._seen: dict[str, str] = {}
+        self._seen: dict[str, Stand] = {}
         self._new: set[str] = set()
         self._thread: threading.Thread | None = None
         self._bell: Bell | None = None
@@ -47,6 +48,12 @@ class Watcher:
         """See :meth:`umbel.backends.base.Backend.wait`."""
         deadline = None if timeout is None else time.monotonic() + timeout
         missing = set(task_ids)
+        for row in self._read(missing):
+            if row[1] in READY_STATES:
+                missing.discard(row[0])
+                on_meta(self._decode(row))
+        if not missing or (timeout is not None and timeout <= 0):
+            return not missing
         news: queue.SimpleQueue[Columns | OperationalError] = queue.SimpleQueue()
 
         def receive(found: Columns | OperationalError) -> bool:
@@ -54,7 +61,7 @@ class Watcher:
             return isinstance(found, OperationalError) or found[1] in READY_STATES
 
         self._add(missing, receive)
-        last: dict[str, str] = {}
+        last: dict[str, Stand] = {}
         try:
             while missing:
                 try:
@@ -63,14 +70,21 @@ class Watcher:
                     return False
                 if isinstance(found, OperationalError):
                     raise found
-                if found[0] in missing and last.get(found[0]) != found[1]:
-                    last[found[0]] = found[1]
+                if found[0] in missing and last.get(found[0]) != stand_of(found):
+                    last[found[0]] = stand_of(found)
                     if found[1] in READY_STATES:
                         missing.discard(found[0])
                     on_meta(self._decode(found))
             return True
         finally:
             self._remove(missing, receive)
+
+    def _read(self, task_ids: Collection[str]) -> list[Columns]:
+        if not task_ids:
+            return []
+        with self._database.borrowed() as link:
+            self._table.set_up(link)
+            return self._table.read(link, task_ids)
 
     def subscribe(self, task_id: str, on_meta: Callable[[Meta], object]) -> Callable[[], None]:
         """See :meth:`umbel.backends.base.Backend.subscribe`."""
@@ -172,8 +186,8 @@ class Watcher:
                 self._look(waiter, asked)
             spent = time.monotonic() - began
             heard = waiter.wait(_LONGEST_WAIT)
-            if spent > 0.005:
-                time.sleep(min(1.0, spent * 10))
+            if len(asked) > _MANY:
+                time.sleep(min(0.2, spent * 10))
             if self._database.kind != "postgresql" or not heard or "" in heard:
                 with self._guard:
                     asked = set(self._wanted)
@@ -181,15 +195,15 @@ class Watcher:
                 asked = {task_id for payload in heard for task_id in payload.split(" ")}
 
     def _look(self, waiter: Waiter, task_ids: Collection[str]) -> None:
-        states = self._table.states(waiter.link, task_ids)
+        stands = self._table.stands(waiter.link, task_ids)
         with self._guard:
-            changed = [task_id for task_id, state in states.items() if self._seen.get(task_id) != state]
+            changed = [task_id for task_id, stand in stands.items() if self._seen.get(task_id) != stand]
         if not changed:
             return
         waiter.busy()
         for row in self._table.read(waiter.link, changed):
             with self._guard:
-                self._seen[row[0]] = row[1]
+                self._seen[row[0]] = stand_of(row)
                 receivers = list(self._wanted.get(row[0], ()))
             for receiver in receivers:
                 self._tell(row, receiver)

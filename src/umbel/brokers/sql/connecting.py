@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,7 +14,7 @@ _GRACE = 2.0
 """Seconds that the client waits for longer than the server was told to."""
 
 
-def arguments(
+def connect_arguments(
     kind: Kind, connect_timeout: float, patience: float, ssl: Mapping[str, Any] | bool | None
 ) -> dict[str, Any]:
     """Keyword arguments for the driver's ``connect``. Times are seconds."""
@@ -28,7 +30,6 @@ def arguments(
         }
         return {
             "autocommit": True,
-            "connect_timeout": max(2, round(connect_timeout)),
             "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
             "application_name": "umbel",
             "keepalives_idle": 10,
@@ -40,7 +41,7 @@ def arguments(
     return {
         "autocommit": True,
         "charset": "utf8mb4",
-        "connect_timeout": max(1, round(connect_timeout)),
+        "connect_timeout": max(1.0, connect_timeout),
         "read_timeout": patience + _GRACE,
         "write_timeout": patience + _GRACE,
         "init_command": "SET SESSION transaction_isolation='READ-COMMITTED', time_zone='+00:00', "
@@ -79,18 +80,76 @@ def prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 class PatientConnect:
-    """Makes PostgreSQL connections whose every wait ends, even when the server is frozen or cut off silently."""
+    """Makes connections within a time, and PostgreSQL's such that every wait of theirs ends.
 
-    def __init__(self, patience: float) -> None:
+    Both drivers wait without end for a server that accepts and then says nothing; so another thread makes the
+    connection, and is left alone when it takes too long.
+    """
+
+    def __init__(self, kind: Kind, connect_timeout: float, patience: float) -> None:
+        self._kind = kind
+        self._connect_timeout = connect_timeout
         self._patience = patience + _GRACE
+        self._limit = threading.local()
 
-    def __call__(self, _dialect: Any, _record: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        import psycopg
+    @contextmanager
+    def within(self, seconds: float | None) -> Generator[None]:
+        """Let connections that this thread makes inside take at most ``seconds``."""
+        self._limit.seconds = seconds
+        try:
+            yield
+        finally:
+            self._limit.seconds = None
 
-        patience = self._patience
+    def __call__(self, dialect: Any, _record: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        make = patient_postgresql(self._patience) if self._kind == "postgresql" else dialect.loaded_dbapi.connect
+        limit = self._connect_timeout
+        if (asked := getattr(self._limit, "seconds", None)) is not None:
+            limit = max(0.05, min(limit, asked))
+        return _made_within(limit, lambda: make(*args, **keywords))
 
-        class PatientConnection(psycopg.Connection[Any]):
-            def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-                return super().wait(gen, interval, patience if timeout is None else timeout)
 
-        return PatientConnection.connect(*args, **keywords)
+def patient_postgresql(patience: float) -> Any:
+    """``connect`` of a class of connections whose ``patience`` (seconds) bounds every wait for the server."""
+    import psycopg
+
+    class PatientConnection(psycopg.Connection[Any]):
+        def __init__(self, *args: Any, **keywords: Any) -> None:
+            super().__init__(*args, **keywords)
+            self.patience = patience
+
+        def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+            return super().wait(gen, interval, self.patience if timeout is None else timeout)
+
+    return PatientConnection.connect
+
+
+def _made_within(limit: float, make: Callable[[], Any]) -> Any:
+    """What ``make`` returns; TimeoutError after ``limit`` seconds, and what it then still makes is closed."""
+    guard = threading.Lock()
+    made: list[Any] = []
+    failed: list[BaseException] = []
+    late = False
+
+    def run() -> None:
+        try:
+            connection = make()
+        except BaseException as error:
+            failed.append(error)
+            return
+        with guard:
+            if not late:
+                made.append(connection)
+                return
+        connection.close()
+
+    thread = threading.Thread(target=run, name="umbel-sql-connect", daemon=True)
+    thread.start()
+    thread.join(limit)
+    with guard:
+        late = not made
+    if made:
+        return made[0]
+    if failed:
+        raise failed[0]
+    raise TimeoutError(f"no connection within {limit:.3g} s")

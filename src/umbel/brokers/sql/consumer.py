@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ from umbel.queues import Queue
 
 if TYPE_CHECKING:
     from umbel.brokers.sql.broker import SQLBroker
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -51,7 +54,7 @@ class SQLConsumer(Consumer):
         self._promote_at = 0.0
         self._swept_at = time.monotonic()
         self._unsure_until = 0.0
-        self._holds = Holds(self._renewing.use(self._begin_lease))
+        self._holds = Holds(self._receiving.use(self._begin_lease))
 
     def _begin_lease(self, link: Link) -> int:
         lease = self._dialect.begin_lease(link, self._name, self._lease)
@@ -192,12 +195,25 @@ class SQLConsumer(Consumer):
         self._bell.ring()
         try:
             with self._claiming:
-                self._renewing.use(self._end)
+                self._give_back()
         finally:
             self._settling.close()
             self._renewing.close()
             self._receiving.close()
             self._forget_waiter()
+
+    def _give_back(self) -> None:
+        """End the lease, over a new connection if the old one is gone."""
+        for last in (False, True):
+            try:
+                self._renewing.use(self._end)
+                return
+            except OperationalError as error:
+                if last:
+                    logger.warning(
+                        "a consumer could not give back what it holds; others take it over when its lease has run out",
+                        extra={"consumer": self._name, "error": str(error)},
+                    )
 
     def _end(self, link: Link) -> None:
         with link.transaction():

@@ -19,6 +19,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.pool import PoolProxiedConnection
 
+from umbel.brokers.sql.connecting import PatientConnect, connect_arguments, prepare_sqlite
 from umbel.brokers.sql.faults import fault_of
 from umbel.errors import ConfigurationError, OperationalError, UmbelError
 from umbel.urls import normalise, redact
@@ -66,6 +67,8 @@ class Link:
     def __init__(self, database: Database, pooled: PoolProxiedConnection) -> None:
         self.database = database
         self._pooled = pooled
+        self._discarded = False
+        self._limit = database.patience
         self.driver: Any = pooled.driver_connection
         self._cursor: Any = self.driver.cursor(binary=True) if database.kind == "postgresql" else self.driver.cursor()
 
@@ -119,11 +122,28 @@ class Link:
 
     def close(self) -> None:
         """Give the connection back to the pool."""
-        self._pooled.close()
+        if not self._discarded:
+            self._pooled.close()
 
     def discard(self) -> None:
         """Close the connection for good: its state is unknown."""
-        self._pooled.invalidate()
+        if not self._discarded:
+            self._discarded = True
+            self._pooled.invalidate()
+            self._pooled.close()
+
+    def bound(self, seconds: float) -> None:
+        """Let each of the following statements take at most ``seconds``, if that is less than usual."""
+        limit = min(max(seconds, 0.05), self.database.patience)
+        if limit == self._limit:
+            return
+        self._limit = limit
+        if self.database.kind == "sqlite":
+            self.run(f"PRAGMA busy_timeout={int(limit * 1000)}")
+        elif self.database.kind == "postgresql":
+            self.driver.patience = limit
+        else:
+            self.driver._read_timeout = self.driver._write_timeout = limit
 
 
 class Database:
@@ -150,6 +170,7 @@ class Database:
         self._connect_timeout = connect_timeout
         self._ssl = ssl
         self._transport = dict(transport or {})
+        self._connect = PatientConnect(self.kind, connect_timeout, patience)
         self._engine: Engine | None = None
         self._guard = threading.Lock()
         self._writer = threading.Lock()
@@ -163,24 +184,26 @@ class Database:
             return self._engine
 
     def _create_engine(self) -> Engine:
-        from umbel.brokers.sql import connecting
-
-        arguments = connecting.arguments(self.kind, self._connect_timeout, self.patience, self._ssl)
+        arguments = connect_arguments(self.kind, self._connect_timeout, self.patience, self._ssl)
         options = dict(self._transport.get("engine_options", {}))
         arguments |= dict(options.pop("connect_args", {}))
         options = {"pool_size": 4, "max_overflow": -1, "pool_reset_on_return": None} | options
         engine = sqlalchemy.create_engine(self.url, connect_args=arguments, **options)
         if self.kind == "sqlite":
-            event.listen(engine, "connect", connecting.prepare_sqlite)
-        elif self.kind == "postgresql":
-            event.listen(engine, "do_connect", connecting.PatientConnect(self.patience))
+            event.listen(engine, "connect", prepare_sqlite)
+        else:
+            event.listen(engine, "do_connect", self._connect)
         return engine
 
-    def link(self, *, durable: bool = True) -> Link:
-        """A connection. On SQLite a ``durable`` one waits at each commit until the disk has it; what others commit
-        survives the death of processes, and can be undone, latest first, by a loss of power."""
+    def link(self, *, durable: bool = True, within: float | None = None) -> Link:
+        """A connection, made ``within`` that many seconds if a new one is needed.
+
+        On SQLite a ``durable`` one waits at each commit until the disk has it; what others commit survives the death
+        of processes, and can be undone, latest first, by a loss of power.
+        """
         try:
-            link = Link(self, self.engine.raw_connection())
+            with self._connect.within(within):
+                link = Link(self, self.engine.raw_connection())
         except UmbelError:
             raise
         except Exception as error:

@@ -51,7 +51,7 @@ class Fanout:
                 if len(payload) > _LONGEST_PAYLOAD:
                     payload = f"#{self._insert(link, exchange, encoded)}"
                 link.rows("SELECT pg_notify(%s, %s)::text", (self.channel(exchange), payload))
-            else:
+            elif link.rows(self.dialect.sql("SELECT 1 FROM {p}listeners WHERE exchange = %s LIMIT 1"), (exchange,)):
                 self._insert(link, exchange, encoded)
 
     def _insert(self, link: Link, exchange: str, encoded: bytes) -> int:
@@ -75,6 +75,25 @@ class Fanout:
         if time.monotonic() - self._swept_at > _KEPT / 4:
             self._swept_at = time.monotonic()
             link.run(self.dialect.sql("DELETE FROM {p}notes WHERE moment < {now} - %s"), (_KEPT,))
+            link.run(self.dialect.sql("DELETE FROM {p}listeners WHERE ends < {now}"))
+
+    def enter(self, link: Link, exchange: str, listener: int) -> int:
+        """Register a listener, again and again: for ``_KEPT`` seconds at a time; its number."""
+        again = self.dialect.sql("UPDATE {p}listeners SET ends = {now} + %s WHERE id = %s")
+        if listener and link.run(again, (_KEPT, listener)):
+            return listener
+        link.run(
+            self.dialect.sql("INSERT INTO {p}listeners (exchange, ends) VALUES (%s, {now} + %s)"), (exchange, _KEPT)
+        )
+        number = "last_insert_rowid()" if self.database.kind == "sqlite" else "LAST_INSERT_ID()"
+        return link.value(f"SELECT {number}")
+
+    def leave(self, link: Link, exchange: str, listener: int) -> None:
+        """Remove a listener, and the notes of its exchange when it was the last."""
+        with link.transaction():
+            link.run(self.dialect.sql("DELETE FROM {p}listeners WHERE id = %s"), (listener,))
+            if not link.rows(self.dialect.sql("SELECT 1 FROM {p}listeners WHERE exchange = %s LIMIT 1"), (exchange,)):
+                link.run(self.dialect.sql("DELETE FROM {p}notes WHERE exchange = %s"), (exchange,))
 
     @contextmanager
     def _link(self) -> Generator[Link]:
@@ -95,6 +114,8 @@ class SQLListener(Listener):
         self._pattern = pattern
         self._waiter: Waiter | None = None
         self._last = -1
+        self._number = 0
+        self._entered_at = 0.0
         self._closed = False
         self._bell = Bell()
         self._receiving = threading.Lock()
@@ -106,13 +127,24 @@ class SQLListener(Listener):
             self._fanout.set_up(link)
             waiter = waiter_on(link, self._bell, self._fanout.channel(self._exchange))
             waiter.arm()
-            if self._fanout.database.kind != "postgresql" and self._last < 0:
+            if self._stored and self._last < 0:
+                self._enter(link)
                 self._last = link.value(self._fanout.dialect.sql("SELECT coalesce(max(id), 0) FROM {p}notes"))
         except OperationalError:
             link.discard()
             raise
         self._waiter = waiter
         return waiter
+
+    @property
+    def _stored(self) -> bool:
+        """Whether notes come as rows."""
+        return self._fanout.database.kind != "postgresql"
+
+    def _enter(self, link: Link) -> None:
+        if time.monotonic() - self._entered_at > _KEPT / 6:
+            self._number = self._fanout.enter(link, self._exchange, self._number)
+            self._entered_at = time.monotonic()
 
     def receive(self, timeout: float) -> list[Note]:
         deadline = time.monotonic() + timeout
@@ -128,14 +160,15 @@ class SQLListener(Listener):
 
     def _receive(self, waiter: Waiter, deadline: float) -> list[Note]:
         while not self._closed:
-            if self._fanout.database.kind != "postgresql":
+            if self._stored:
+                self._enter(waiter.link)
                 waiter.arm()
                 notes = self._read(waiter.link)
                 if notes:
                     waiter.busy()
                     return notes
             rest = deadline - time.monotonic()
-            heard = waiter.wait(max(0.0, rest))
+            heard = waiter.wait(max(0.0, min(rest, _KEPT / 6)))
             notes = self._fitting([self._heard(waiter.link, payload) for payload in heard])
             if notes or rest <= 0:
                 return notes
@@ -159,7 +192,12 @@ class SQLListener(Listener):
 
     def _disconnect(self) -> None:
         waiter, self._waiter = self._waiter, None
-        if waiter is not None:
+        if waiter is None:
+            return
+        try:
+            if self._closed and self._number:
+                self._fanout.leave(waiter.link, self._exchange, self._number)
+        finally:
             waiter.close()
             waiter.link.discard()
 

@@ -7,6 +7,7 @@ adds nothing. SQLite runs in this process and loses no answers, so it has no suc
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections import deque
@@ -21,6 +22,8 @@ from umbel.errors import OperationalError, PublishTimeout
 
 BATCH = 5000
 """The most messages sent in one transaction."""
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 
@@ -55,12 +58,13 @@ class Publisher:
     def send(self, rows: Sequence[Row], deadline: float) -> None:
         """Store ``rows`` for sure and once. Raises PublishTimeout."""
         self._batch += 1
-        persist(lambda: self._attempt(rows), deadline)
+        persist(lambda: self._attempt(rows, deadline), deadline)
 
-    def _attempt(self, rows: Sequence[Row]) -> None:
+    def _attempt(self, rows: Sequence[Row], deadline: float) -> None:
         if self._link is None:
-            self._link = self._database.link()
+            self._link = self._database.link(within=deadline - time.monotonic())
         try:
+            self._link.bound(deadline - time.monotonic())
             self._prepare(self._link, rows)
             self._store(self._link, rows)
         except Conflict:
@@ -92,6 +96,15 @@ class Publisher:
         if link is not None:
             link.discard()
 
+    def retire(self) -> None:
+        """Drop the connection for good and remove the row that numbers its batches."""
+        if self._link is not None and self._batch and self._database.kind != "sqlite":
+            try:
+                self._link.run(self._dialect.sql("DELETE FROM {p}publishers WHERE id = %s"), (self._id,))
+            except OperationalError as error:
+                logger.debug("a publisher's row stays for a day", extra={"error": str(error)})
+        self.close()
+
 
 class Publishers:
     """The publishers of one broker: as many as threads have sent at the same time."""
@@ -115,7 +128,7 @@ class Publishers:
     def close(self) -> None:
         """Close the connections of those that are not sending right now."""
         while self._idle:
-            self._idle.pop().close()
+            self._idle.pop().retire()
 
     def after_fork(self) -> list[Publisher]:
         """Forget all publishers without touching their connections; returns them, to be kept from collection."""

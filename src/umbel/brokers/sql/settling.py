@@ -69,8 +69,8 @@ class Holds:
 
     def forget(self, tags: Iterable[Tag]) -> None:
         """These are no longer held."""
-        for _, row, claim in tags:
-            if self.told.get(row) == claim:
+        for lease, row, claim in tags:
+            if lease == self.lease and self.told.get(row) == claim:
                 del self.told[row]
 
     def reported(self, tags: Iterable[Tag]) -> None:

@@ -8,6 +8,7 @@ queues     names of queues; ``owner`` is the consumer with whom an auto-delete q
 bindings   which queue takes what from which exchange
 locks      named locks
 notes      fan-out messages on their way
+listeners  who waits for them; without any they are not even written
 counters   numbers handed out in commit order (MySQL has no other way)
 schema     version of all this
 ========== =============================================================================================
@@ -34,7 +35,7 @@ READY, DELAYED, HELD, PARKED, DEAD = range(5)
 _Name = sa.String(255).with_variant(mysql.VARCHAR(255, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
 _Text = sa.Text().with_variant(mysql.TEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
 _Bytes = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
-_Moment: Any = sa.Double()
+_Moment = sa.Float(53)
 _Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 _VACUUM = {
@@ -63,6 +64,7 @@ class Tables:
             sa.Column("name", _Name, nullable=False),
             sa.Column("ends", _Moment, nullable=False),
             sa.Column("settled", sa.BigInteger, nullable=False),
+            sqlite_autoincrement=True,
             postgresql_with={"fillfactor": 50},
         )
         self.publishers = self._table(
@@ -97,6 +99,13 @@ class Tables:
             sa.Column("exchange", _Name, nullable=False),
             sa.Column("note", _Bytes, nullable=False),
             sa.Column("moment", _Moment, nullable=False),
+            sqlite_autoincrement=True,
+        )
+        self.listeners = self._table(
+            "listeners",
+            sa.Column("id", _Id, primary_key=True, autoincrement=True),
+            sa.Column("exchange", _Name, nullable=False),
+            sa.Column("ends", _Moment, nullable=False),
             sqlite_autoincrement=True,
         )
         self.counters = self._table(
