@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -77,11 +78,13 @@ def test_demo_on_redis_leaves_no_keys(tmp_path: Path, redis_url: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_demo_on_rabbitmq(tmp_path: Path, rabbitmq_url: str) -> None:
-    demo = start_demo(tmp_path, "--broker", rabbitmq_url)
+@pytest.mark.parametrize("server", ["rabbitmq", "postgresql", "mariadb"])
+def test_demo_on_a_server(tmp_path: Path, fresh_url: Callable[[str], str], server: str) -> None:
+    demo = start_demo(tmp_path, "--broker", fresh_url(server))
     output, errors = demo.communicate(timeout=90)
     assert (demo.returncode, errors) == (0, ""), output
     assert "462 tasks" in output
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
