@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from umbel.groups import GroupResult as GroupResult
     from umbel.groups import ResultSet as ResultSet
     from umbel.joining import allow_join_result as allow_join_result
-    from umbel.message import new_id as uuid
+    from umbel.message import new_id
     from umbel.queues import Exchange as Exchange
     from umbel.queues import Queue as Queue
     from umbel.registry import shared_task as shared_task
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from umbel.signature import maybe_signature as maybe_signature
     from umbel.signature import signature as signature
     from umbel.task import Task as Task
+
+    uuid = new_id
 
 _HOMES = {
     "Umbel": "app",
@@ -77,8 +79,32 @@ _HOMES = {
 _ALIASES = {"uuid": "new_id"}
 
 __all__ = [
+    "AsyncResult",
+    "EagerResult",
+    "Exchange",
+    "GroupResult",
+    "Ignore",
+    "MaxRetriesExceededError",
+    "Queue",
+    "Reject",
+    "Request",
+    "ResultSet",
+    "Retry",
+    "Signature",
+    "SoftTimeLimitExceeded",
+    "Task",
+    "TimeoutError",
+    "Umbel",
+    "UmbelError",
     "__version__",
-    *_HOMES,
+    "allow_join_result",
+    "current_app",
+    "current_task",
+    "group",
+    "maybe_signature",
+    "shared_task",
+    "signature",
+    "uuid",
 ]
 
 

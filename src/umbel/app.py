@@ -13,6 +13,8 @@ import weakref
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, cast, overload
 
+from umbel import result
+from umbel.addressing import Routes
 from umbel.clock import find_timezone, timestamp
 from umbel.codecs import accept_set
 from umbel.config import Settings
@@ -22,7 +24,6 @@ from umbel.discovery import Discovery, annotate, import_modules
 from umbel.errors import ConfigurationError
 from umbel.opening import open_backend, open_broker
 from umbel.registry import TaskRegistry, shared_makers
-from umbel.routing import ROUTING_OPTIONS, Address, Router, address_of, configured_queues, missing_queue
 from umbel.sending import prepare, publish_deadline
 from umbel.task import Task, default_name
 
@@ -90,6 +91,7 @@ class Umbel:
         self.conf = Settings(values, pyproject=True)
         if config_source is not None:
             self.conf.from_object(config_source, namespace=namespace)
+        self.routes = Routes(self.conf)
         self._forget_drivers()
         _apps.add(self)
         if set_as_current:
@@ -99,9 +101,6 @@ class Umbel:
         self._broker: Broker | None = None
         self._backend: Backend | None = None
         self._declared: set[str] = set()
-        self._queues: tuple[Any, str, Any, dict[str, Queue]] | None = None
-        self._addresses: dict[str | None, Address] = {}
-        self._router: tuple[Any, Router] | None = None
         self._accept: tuple[Any, frozenset[str]] | None = None
         self._timezone: tuple[Any, bool, datetime.tzinfo] | None = None
 
@@ -162,11 +161,13 @@ class Umbel:
     def task(self, *, bind: Literal[True], **options: Any) -> BoundTaskDecorator: ...
     @overload
     def task(self, *, bind: Literal[False] = False, **options: Any) -> TaskDecorator: ...
-    def task(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    def task(self, *functions: Any, bind: bool = False, **options: Any) -> Any:
         """Make a task of a function: ``@app.task`` or ``@app.task(name=…, bind=True, …)``."""
-        if function is not None:
-            return self.make_task(function, **options)
-        return lambda decorated: self.make_task(decorated, **options)
+
+        def decorate(decorated: Callable[..., Any]) -> Any:
+            return make_task(self, decorated, bind=bind, **options)
+
+        return decorate(*functions) if functions else decorate
 
     def make_task(self, function: Callable[..., Any], **options: Any) -> Any:
         """What ``task`` does, as a function."""
@@ -241,45 +242,14 @@ class Umbel:
 
     def queues(self) -> dict[str, Queue]:
         """The configured queues by name, and those that came into use since."""
-        conf = self.conf
-        given, default, mode = conf.task_queues, conf.task_default_queue, conf.task_default_delivery_mode
-        known = self._queues
-        if known is None or known[0] is not given or known[1] != default or known[2] != mode:
-            known = self._queues = given, default, mode, configured_queues(conf)
-            self._addresses = {}
-        return known[3]
+        return self.routes.queues()
 
     def consume_queues(self, select: Sequence[str] | None = None, exclude: Sequence[str] | None = None) -> list[Queue]:
         """The queues for a worker: the configured ones, or those selected, without those excluded.
 
         Raises UnroutableMessage for one that is unknown where ``task_create_missing_queues`` is off.
         """
-        configured = configured_queues(self.conf)
-        names = list(select) if select else list(configured)
-        unwanted = set(exclude or ())
-        return [configured.get(name) or missing_queue(self.conf, name) for name in names if name not in unwanted]
-
-    def address(self, options: Mapping[str, Any]) -> Address:
-        """Where execution options send a message to."""
-        queues = self.queues()
-        if not ROUTING_OPTIONS.isdisjoint(options):
-            return address_of(self.conf, queues, options)
-        name = options.get("queue")
-        known = self._addresses.get(name) if name is None or type(name) is str else None
-        if known is None:
-            known = address_of(self.conf, queues, options)
-            if name is None or type(name) is str:
-                self._addresses[name] = known
-        return known
-
-    @property
-    def router(self) -> Router:
-        """The routes of ``task_routes``."""
-        routes = self.conf.task_routes
-        known = self._router
-        if known is None or known[0] is not routes:
-            known = self._router = routes, Router(routes)
-        return known[1]
+        return self.routes.consume(select, exclude)
 
     # -- drivers --
 
@@ -347,17 +317,17 @@ class Umbel:
             backend.on_publish([message.id for message in messages])
         for message in messages:
             if message.queue not in declared and not message.exchange:
-                broker.declare(self.queues().get(message.queue) or missing_queue(self.conf, message.queue))
+                broker.declare(self.routes.queue(message.queue))
                 declared.add(message.queue)
         broker.publish(messages, max(0.001, limit - (time.monotonic() - started)))
 
-    def adopt(self, result: AsyncResult[Any] | GroupResult, options: Mapping[str, Any]) -> None:
+    def adopt(self, sent: AsyncResult[Any] | GroupResult, options: Mapping[str, Any]) -> None:
         """Note a sent task as a child of the one that runs here."""
         parent = current_request()
         if parent is None or parent.called_directly or options.get("add_to_parent") is False:
             return
         if parent.owner is None or parent.owner.trail:
-            parent.children.append(result)
+            parent.children.append(sent)
 
     def reply_address(self) -> str:
         """Where tasks sent by this thread answer to; a name of the thread where the result store needs none."""
@@ -382,10 +352,10 @@ class Umbel:
         **options: Any,
     ) -> AsyncResult[Any]:
         """Send a task by its name, known here or not. Options and errors as of ``Task.apply_async``."""
-        message, result = self._by_name(name, args, kwargs, options)
+        message, sent = self._by_name(name, args, kwargs, options)
         self.publish([message], publish_deadline(self, options))
-        self.adopt(result, options)
-        return result
+        self.adopt(sent, options)
+        return sent
 
     async def asend_task(
         self,
@@ -395,10 +365,10 @@ class Umbel:
         **options: Any,
     ) -> AsyncResult[Any]:
         """As ``send_task``; the event loop is not blocked meanwhile."""
-        message, result = self._by_name(name, args, kwargs, options)
+        message, sent = self._by_name(name, args, kwargs, options)
         await asyncio.to_thread(self.publish, [message], publish_deadline(self, options))
-        self.adopt(result, options)
-        return result
+        self.adopt(sent, options)
+        return sent
 
     def _by_name(
         self, name: str, args: Any, kwargs: Any, options: Mapping[str, Any]
@@ -422,11 +392,9 @@ class Umbel:
 
     # -- results --
 
-    def AsyncResult(self, id: str, **kwargs: Any) -> AsyncResult[Any]:
+    def AsyncResult(self, id: str, task_name: str | None = None, **kwargs: Any) -> AsyncResult[Any]:
         """The result of a task by its id."""
-        from umbel.result import AsyncResult
-
-        return AsyncResult(id, **{"app": self, **kwargs})
+        return result.AsyncResult(id, task_name=task_name, app=self, **kwargs)
 
     def GroupResult(self, id: str, results: Iterable[Any] = (), **kwargs: Any) -> GroupResult:
         """The results of a group by its id and members."""

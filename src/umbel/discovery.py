@@ -1,4 +1,4 @@
-"""The modules that define an application's tasks: named, discovered, imported. And options of tasks set from outside."""
+"""The modules that define an application's tasks: named, discovered, imported; and options set on tasks."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def annotate(task: Task[..., Any], annotations: Any) -> None:
     """Set the attributes that ``task_annotations`` gives for this task, those for ``"*"`` first."""
     if not annotations:
         return
-    for source in annotations if isinstance(annotations, (list, tuple)) else [annotations]:
+    sources = cast("list[Any]", annotations if isinstance(annotations, (list, tuple)) else [annotations])
+    for source in sources:
         if isinstance(source, Mapping):
             table = cast("Mapping[str, Mapping[str, Any]]", source)
             for name in ("*", task.name):
@@ -72,7 +73,8 @@ def set_options(task: Task[..., Any], options: Mapping[str, Any]) -> None:
     """Set attributes of a task; functions become its methods."""
     for name, value in options.items():
         if name in ("autoretry_for", "dont_autoretry_for", "throws"):
-            value = tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else (value,)
+            several = isinstance(value, (list, tuple, set, frozenset))
+            value = tuple(cast("list[Any]", value)) if several else (value,)
         elif isinstance(value, types.FunctionType):
             value = types.MethodType(value, task)
         setattr(task, name, value)

@@ -43,9 +43,9 @@ def apply(
         throw = app.conf.task_eager_propagates
     task.check_arguments(args, kwargs)
     args, kwargs = tuple(args or ()), dict(kwargs or {})
-    task_id = task_id or given.get("task_id") or new_id()
+    run_id: str = task_id or given.get("task_id") or new_id()
     while True:
-        request = _request(task, task_id, retries, given)
+        request = _request(task, run_id, retries, given)
         request.loglevel, request.logfile = loglevel, logfile
         outcome = execute(app, task, request, args, kwargs)
         if not isinstance(outcome.value, Retry) or outcome.value.sig is None:
@@ -56,7 +56,8 @@ def apply(
     if throw and outcome.state == "FAILURE":
         raise outcome.value
     value = outcome.value if outcome.state != "REJECTED" else outcome.reason
-    return EagerResult(task_id, value, outcome.state, outcome.traceback, task.name)
+    result: EagerResult[Any] = EagerResult(run_id, value, outcome.state, outcome.traceback, task.name)
+    return result
 
 
 def _request(task: Task[..., Any], task_id: str, retries: int, options: Mapping[str, Any]) -> Request:

@@ -90,7 +90,7 @@ def execute(
         _begin(app, task, plan, request)
         value = plan.call(*args, **kwargs)
         if plan.is_coroutine or type(value) is CoroutineType:
-            value = (run_coroutine or run_in_loop)(value)
+            value = (run_coroutine or run_in_loop)(cast("Coroutine[Any, Any, Any]", value))
         return _returned(app, task, plan, request, value, perf_counter() - started)
     except BaseException as error:
         return _raised(app, task, plan, request, error, perf_counter() - started)
@@ -111,7 +111,7 @@ async def execute_async(app: Umbel, task: Task[..., Any], request: Request, args
         _begin(app, task, plan, request)
         value = plan.call(*args, **kwargs)
         if plan.is_coroutine or type(value) is CoroutineType:
-            value = await value
+            value = await cast("Coroutine[Any, Any, Any]", value)
         return _returned(app, task, plan, request, value, perf_counter() - started)
     except BaseException as error:
         current = asyncio.current_task()
@@ -338,24 +338,31 @@ def read_call(app: Umbel, message: Message) -> tuple[Task[..., Any], Request, An
         message = upgrade_protocol1(message, accept)
     request = read_request(message)
     body = loads(message.body, message.content_type, message.content_encoding, accept, request.compression)
-    if (type(body) is list and len(body) == 3) or type(body) is tuple:
-        args, kwargs, embed = body
-    elif isinstance(body, dict) and "args" in body:
-        # Headers of protocol 2 with a body of protocol 1.
-        fields = cast("dict[str, Any]", body)
-        args, kwargs, embed = fields["args"], fields.get("kwargs"), fields
-    else:
-        raise InvalidTaskError(f"the body of a task message must be [args, kwargs, embed], not {type(body).__name__}")
+    args, kwargs, embed = _parts(body)
     if embed:
         request.callbacks = embed.get("callbacks")
         request.errbacks = embed.get("errbacks")
         request.chain = embed.get("chain")
         request.chord = embed.get("chord")
-    args = () if args is None else args
-    kwargs = {} if kwargs is None else kwargs
-    if not isinstance(args, (list, tuple)) or not isinstance(kwargs, dict):
-        raise InvalidTaskError("args must be a list and kwargs an object")
     return app.tasks[message.task], request, args, kwargs
+
+
+def _parts(body: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """args, kwargs and embed of a decoded body; also of a body of protocol 1 under headers of protocol 2."""
+    if isinstance(body, (list, tuple)) and len(cast("list[Any]", body)) == 3:
+        args, kwargs, embed = cast("list[Any]", body)
+    elif isinstance(body, dict) and "args" in body:
+        embed = cast("dict[str, Any]", body)
+        args, kwargs = embed["args"], embed.get("kwargs")
+    else:
+        kind = type(cast("Any", body)).__name__
+        raise InvalidTaskError(f"the body of a task message must be [args, kwargs, embed], not {kind}")
+    args = () if args is None else args
+    kwargs = cast("Any", {}) if kwargs is None else kwargs
+    embed = cast("Any", {}) if embed is None else embed
+    if not isinstance(args, (list, tuple)) or not isinstance(kwargs, dict) or not isinstance(embed, dict):
+        raise InvalidTaskError("args must be a list, kwargs and embed objects")
+    return cast("Any", args), cast("Any", kwargs), cast("dict[str, Any]", embed)
 
 
 def unreadable(app: Umbel, message: Message, error: Exception) -> Outcome:

@@ -68,8 +68,8 @@ def _takes_error(function: Any) -> bool:
 def fail_rest_of_chain(app: Umbel, request: Request, plain_error: Any, traceback: str, done: str) -> None:
     """Store FAILURE for the links that will never run, so that nobody waits for them."""
     backend = app.backend
-    for link in cast("list[Any]", request.chain or ()):
-        options = link.get("options") or {}
+    for link in cast("list[dict[str, Any]]", request.chain or ()):
+        options: dict[str, Any] = link.get("options") or {}
         if "task_id" not in options or link.get("subtask_type"):
             continue
         meta = Meta(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextvars import ContextVar
 
 from umbel.current import current_request
@@ -30,7 +30,7 @@ def assert_will_not_block() -> None:
 
 
 @contextlib.contextmanager
-def allow_join_result() -> Iterator[None]:
+def allow_join_result() -> Generator[None, None, None]:
     """Within, tasks may wait for results."""
     token = _join_allowed.set(True)
     try:
@@ -40,7 +40,7 @@ def allow_join_result() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def denied_join_result() -> Iterator[None]:
+def denied_join_result() -> Generator[None, None, None]:
     """Within, nobody may wait for results."""
     token = _join_allowed.set(False)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct
 
@@ -37,9 +37,9 @@ def make_plan(task: Task[..., Any]) -> Plan:
         own = name in task.__dict__ or getattr(type(task), name) is not getattr(Task, name)
         return getattr(task, name) if own else None
 
-    calls_itself = type(task).__call__ is not Task.__call__
+    calls_itself = type(task).__call__ is not Task.__call__  # pyright: ignore[reportUnknownMemberType]
     plan = task.__dict__["_plan"] = Plan(
-        call=task.__call__ if calls_itself else validated(task),
+        call=cast("Any", task).__call__ if calls_itself else validated(task),
         is_coroutine=inspect.iscoroutinefunction(task.run),
         before_start=overridden("before_start"),
         on_success=overridden("on_success"),

@@ -33,6 +33,7 @@ def upgrade_protocol1(message: Message, accept: Collection[str]) -> Message:
         "chord": fields.get("chord"),
     }
     try:
+        limits = tuple(fields.get("timelimit") or (None, None))
         headers = Headers(
             task=task,
             id=task_id,
@@ -41,13 +42,13 @@ def upgrade_protocol1(message: Message, accept: Collection[str]) -> Message:
             group=fields.get("group") or fields.get("taskset"),
             group_index=fields.get("group_index"),
             retries=int(fields.get("retries") or 0),
-            timelimit=tuple(fields.get("timelimit") or (None, None)),
+            timelimit=(limits[0], limits[1]),
             root_id=task_id,
             ignore_result=None,
         )
         encoded = dumps((fields.get("args") or [], fields.get("kwargs") or {}, embed), message.content_type)
         written = encode_headers(headers)
-    except (TypeError, ValueError, EncodeError) as error:
+    except (TypeError, ValueError, IndexError, EncodeError) as error:
         raise InvalidTaskError(f"message of protocol 1 for task {task!r} cannot be read: {error}") from error
     return msgspec.structs.replace(
         message,

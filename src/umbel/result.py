@@ -382,8 +382,8 @@ def result_from_tuple(data: Any, app: Umbel | None = None) -> AsyncResult[Any] |
 
     if isinstance(data, (AsyncResult, GroupResult)):
         return cast("AsyncResult[Any] | GroupResult", data)
-    head, members = data
-    result_id, parent = head if isinstance(head, (list, tuple)) else (head, None)
+    head, members = cast("tuple[Any, Any]", data)
+    result_id, parent = cast("tuple[str, Any]", head if isinstance(head, (list, tuple)) else (head, None))
     if members is None:
         above = result_from_tuple(parent, app) if parent else None
         return AsyncResult(result_id, app=app, parent=cast("AsyncResult[Any] | None", above))

@@ -116,12 +116,12 @@ def wants_retry(task: Task[..., Any], error: BaseException) -> bool:
 
 def retry_automatically(task: Task[..., Any], error: BaseException) -> Retry:
     """The retry after ``error``. Raises ``error`` when there were enough."""
-    given = dict(task.retry_kwargs)
+    given: dict[str, Any] = {**task.retry_kwargs, "throw": False, "exc": error}
     if task.retry_backoff:
         given["countdown"] = backoff(
             float(task.retry_backoff), task.request.retries, task.retry_backoff_max, task.retry_jitter
         )
-    return task.retry(exc=error, **{**given, "throw": False})
+    return task.retry(**given)
 
 
 def backoff(factor: float, retries: int, maximum: float, jitter: bool) -> float:

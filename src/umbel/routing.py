@@ -116,8 +116,9 @@ class Router:
     """The routes of ``task_routes``, compiled once. Answers of dicts are remembered by task name."""
 
     def __init__(self, routes: Any) -> None:
-        routers = routes if isinstance(routes, (list, tuple)) and not _is_pairs(routes) else [routes]
-        self._lookups = [self._compile(router) for router in cast("Iterable[Any]", routers) if router]
+        several = isinstance(routes, (list, tuple)) and not _is_pairs(cast("list[Any]", routes))
+        routers = cast("list[Any]", routes if several else [routes])
+        self._lookups = [self._compile(router) for router in routers if router]
         self._static = all(getattr(lookup, "static", False) for lookup in self._lookups)
         self._known: dict[str, Options] = {}
 

@@ -97,6 +97,7 @@ TASK_DEFAULTS = (
 )
 """Options that a task may have as attributes."""
 
+WITH_EXTRA = frozenset({"headers", "stamps", "stamped_headers"})
 EMPTY_EMBED: dict[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
@@ -140,11 +141,11 @@ def prepare(
         check_options(options)
         options = {key: value for key, value in options.items() if value is not None}
     given = options
-    routed = app.router.options(options.get("route_name") or name, args, kwargs, options, task)
+    routed = app.routes.router.options(options.get("route_name") or name, args, kwargs, options, task)
     defaults = task.send_defaults() if task is not None else None
     if routed or defaults:
         options = {**(defaults or {}), **routed, **options}
-    address = app.address(options)
+    address = app.routes.address(options)
     task_id = options.get("task_id") or new_id()
     parent = current_request()
     root_id, parent_id = options.get("root_id"), options.get("parent_id")
@@ -176,9 +177,7 @@ def prepare(
         eta, headers.eta = _eta(app, options)
     if "expires" in options:
         expires, headers.expires = _expires(app, options["expires"])
-    extra = (
-        _extra(options, headers) if "headers" in options or "stamps" in options or "stamped_headers" in options else {}
-    )
+    extra = {} if WITH_EXTRA.isdisjoint(options) else _extra(options, headers)
     encoded = dumps((args, kwargs, _embed(options)), options.get("serializer") or conf.task_serializer)
     body = encoded.body
     compression = options.get("compression") or conf.task_compression

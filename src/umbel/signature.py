@@ -126,9 +126,9 @@ class Signature(dict[str, Any]):
         return self
 
     def _append(self, name: str, item: Any) -> Any:
-        links = self.options.setdefault(name, [])
-        if isinstance(links, Mapping):
-            links = self.options[name] = [links]
+        present = cast("Any", self.options.get(name) or [])
+        links: list[Any] = [present] if isinstance(present, Mapping) else list(present)
+        self.options[name] = links
         if item not in links:
             links.append(item)
         return item
@@ -205,7 +205,7 @@ class group(Signature):
     subtask_type = "group"
 
     def __init__(self, *tasks: Any, app: Umbel | None = None, **options: Any) -> None:
-        if len(tasks) == 1 and isinstance(tasks[0], Mapping) and tasks[0].get("subtask_type") == "group":
+        if len(tasks) == 1 and _is_group(tasks[0]):
             super().__init__(cast("Mapping[str, Any]", tasks[0]), app=app)
             members = self.kwargs["tasks"]
         else:
@@ -270,6 +270,10 @@ class group(Signature):
         return f"group({self.tasks!r})"
 
 
+def _is_group(data: Any) -> bool:
+    return isinstance(data, Mapping) and cast("Mapping[str, Any]", data).get("subtask_type") == "group"
+
+
 def signature(
     task: str | Task[..., Any] | Mapping[str, Any],
     args: Sequence[Any] | None = None,
@@ -299,7 +303,7 @@ def maybe_signature(data: Any, app: Umbel | None = None) -> Any:
     """``data`` as a signature if it is one as data; otherwise unchanged."""
     if isinstance(data, Mapping) and "task" in data:
         return signature(cast("Mapping[str, Any]", data), app=app)
-    return data
+    return cast("Any", data)
 
 
 def send_many(app: Umbel, signatures: Iterable[Mapping[str, Any]], **options: Any) -> list[Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 from umbel import result
 from umbel.current import current_request, drop_request, pop_request, push_request
 from umbel.errors import MaxRetriesExceededError, OperationalError
+from umbel.options import FROM_CONFIG, TaskOptions
 from umbel.request import Request
 from umbel.sending import defaults_of, prepare, publish_deadline
 from umbel.validation import Checker, compile_checker
@@ -32,25 +33,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-FROM_CONFIG = {
-    "serializer": "task_serializer",
-    "rate_limit": "task_default_rate_limit",
-    "priority": "task_default_priority",
-    "ignore_result": "task_ignore_result",
-    "acks_late": "task_acks_late",
-    "acks_on_failure": "task_acks_on_failure",
-    "acks_on_timeout": "task_acks_on_timeout",
-    "acks_on_failure_or_timeout": "task_acks_on_failure_or_timeout",
-    "reject_on_worker_lost": "task_reject_on_worker_lost",
-    "retry_on_worker_lost": "task_retry_on_worker_lost",
-    "track_started": "task_track_started",
-    "store_errors_even_if_ignored": "task_store_errors_even_if_ignored",
-    "store_eager_result": "task_store_eager_result",
-}
-"""Options that the application's settings give where the task does not."""
 
-
-class Task(Generic[P, R]):
+class Task(TaskOptions, Generic[P, R]):
     """Base of all tasks; subclass it for ``base=`` or to write a task as a class with a method ``run``.
 
     One object per application serves all calls, so attributes set in ``__init__`` are kept between calls of a process.
@@ -63,48 +47,6 @@ class Task(Generic[P, R]):
     name: str = ""
     app: Umbel
     abstract: bool = True
-
-    typing: bool | None = None
-    serializer: str | None = None
-    compression: str | None = None
-    priority: int | None = None
-    expires: Any = None
-    queue: str | None = None
-    exchange: str | None = None
-    routing_key: str | None = None
-    delivery_mode: int | str | None = None
-    rate_limit: str | int | float | None = None
-    time_limit: float | None = None
-    soft_time_limit: float | None = None
-    ignore_result: bool | None = None
-    store_errors_even_if_ignored: bool | None = None
-    store_eager_result: bool | None = None
-    track_started: bool | None = None
-    acks_late: bool | None = None
-    acks_on_failure_or_timeout: bool | None = None
-    acks_on_failure: bool | None = None
-    acks_on_timeout: bool | None = None
-    reject_on_worker_lost: bool | None = None
-    retry_on_worker_lost: bool | None = None
-    send_events: bool = True
-    trail: bool = True
-    resultrepr_maxsize: int = 1024
-    throws: tuple[type[BaseException], ...] = ()
-
-    max_retries: int | None = 3
-    default_retry_delay: float = 180
-    autoretry_for: tuple[type[BaseException], ...] = ()
-    dont_autoretry_for: tuple[type[BaseException], ...] = ()
-    retry_kwargs: Mapping[str, Any] = {}
-    retry_backoff: bool | float = False
-    retry_backoff_max: float = 600
-    retry_jitter: bool = True
-
-    pydantic: bool = False
-    pydantic_strict: bool = False
-    pydantic_context: Mapping[str, Any] | None = None
-    pydantic_dump_kwargs: Mapping[str, Any] | None = None
-    validate: bool = False
 
     _checker: Checker | None = None
     _send_defaults: dict[str, Any] | None = None

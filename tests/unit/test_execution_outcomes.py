@@ -66,8 +66,9 @@ def test_request_tells_about_the_message(app: Umbel) -> None:
     def look(self: Task[..., Any], x: int) -> None:
         request = self.request
         seen.update(
-            id=request.id, args=list(request.args), kwargs=request.kwargs, headers=request.headers, hostname=request.hostname,
-            info=request.delivery_info, retries=request.retries, eager=request.is_eager, direct=request.called_directly,
+            id=request.id, args=list(request.args), kwargs=request.kwargs, headers=request.headers,
+            hostname=request.hostname, info=request.delivery_info,
+            retries=request.retries, eager=request.is_eager, direct=request.called_directly,
             limits=request.timelimit, root=request.root_id, task=app.current_task,
         )  # fmt: skip
 
@@ -317,7 +318,7 @@ def test_content_that_is_not_accepted_is_never_decoded(app: Umbel) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"{not json", b"[]", b"[1,2]", b'"text"', b"[[1],{},{},{}]", b"[1,{},{}]", b"[[],[1],{}]", b"\xff\xfe", b""],
+    [b"{not json", b"[]", b"[1,2]", b'"text"', b"[[1],{},{},{}]", b"[1,{},{}]", b"[[],[1],{}]", b"\xff", b""],
 )
 def test_undecodable_bodies_go_to_the_dead_letters(app: Umbel, body: bytes) -> None:
     @app.task

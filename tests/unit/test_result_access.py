@@ -1,4 +1,4 @@
-"""Results as a client sees them, over a real store: waiting, states, exceptions, groups, await, refusal inside tasks."""
+"""Results as a client sees them, over a real store: waiting, states, exceptions, groups, await, refusal in tasks."""
 
 from __future__ import annotations
 

@@ -104,9 +104,10 @@ def scenario(name: str) -> dict[str, Any]:
 
 def celerys(name: str) -> list[Message]:
     """The messages that Celery sent, in the order of their place in the group."""
-    found: list[Message] = []
-    for shown in scenario(name)["messages"]:
-        found.append(decode_envelope(msgspec.json.encode(shown["envelope"]), shown["key"].partition("\x06")[0]))
+    found = [
+        decode_envelope(msgspec.json.encode(shown["envelope"]), shown["key"].partition("\x06")[0])
+        for shown in scenario(name)["messages"]
+    ]
     return sorted(found, key=lambda message: decode_headers(message.headers).get("group_index") or 0)
 
 
