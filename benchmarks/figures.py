@@ -190,7 +190,9 @@ def import_time(bench: Bench, system: System) -> Values:
     command = [str(venvs.directory(system.environment) / "python"), "-c", code]
     seconds: list[float] = []
     for _ in range(bench.plan.imports):
-        done = subprocess.run(command, capture_output=True, text=True, cwd=bench.scope.directory)
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=bench.scope.directory, env=bench.scope.environment()
+        )
         if done.returncode:
             raise BenchmarkError(f"import {system.peer}: {done.stderr.strip().splitlines()[-1]}")
         seconds.append(float(done.stdout))

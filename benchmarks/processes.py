@@ -54,7 +54,9 @@ class Scope:
         self._reaper.wait(timeout=30)
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("UMBEL_", "CELERY_"))}
+        """This process's variables, less what would configure a system or keep it from caching its bytecode."""
+        unwanted = ("UMBEL_", "CELERY_", "PYTHONDONTWRITEBYTECODE", "PYTHONNODEBUGRANGES")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
         return {**kept, "PYTHONPATH": str(ROOT), MARK: self.mark, **(extra or {})}
 
     def spawn(

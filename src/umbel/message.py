@@ -22,7 +22,7 @@ from umbel.errors import InvalidTaskError
 PROTOCOL_2_EMPTY_EMBED: dict[str, None] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
-class Message(Struct, frozen=True, kw_only=True, array_like=True):
+class Message(Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """One task message.
 
     ``headers``: JSON object with all application headers. ``body``: serialized (and perhaps compressed)

@@ -66,7 +66,7 @@ class Meta(Struct, kw_only=True):
         return self.status in READY_STATES
 
 
-class Result(Struct, frozen=True, array_like=True):
+class Result(Struct, frozen=True, array_like=True, gc=False):
     """A :class:`Meta` encoded by its backend, ready to be stored by any process.
 
     ``payload`` is the driver's own encoding; ``expires``: seconds, 0 for never. ``reply_to`` and ``correlation_id`` are

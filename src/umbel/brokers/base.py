@@ -66,7 +66,7 @@ class Action(enum.Enum):
     """Set aside, listed by task name, until a worker that knows the task asks for it (``unpark``)."""
 
 
-class Delivery(Struct):
+class Delivery(Struct, gc=False):
     """A message that a consumer holds.
 
     ``tag`` identifies the hold and belongs to the driver. ``deliveries``: how often it was delivered before without
@@ -80,7 +80,7 @@ class Delivery(Struct):
     fault: str = ""
 
 
-class Settlement(Struct):
+class Settlement(Struct, gc=False):
     """How one delivery ends, and everything that happens with it in the same step.
 
     ``delay``: seconds until a requeued message is delivered again. ``count``: the delivery counts as failed (a crash).

@@ -24,14 +24,14 @@ REPORT = 4
 REFUSED = 5
 
 
-class Assignment(Struct, array_like=True):
+class Assignment(Struct, array_like=True, gc=False):
     """Supervisor → executor: run this. ``deliveries``: earlier deliveries that came to no end."""
 
     message: Message
     deliveries: int = 0
 
 
-class Report(Struct, array_like=True):
+class Report(Struct, array_like=True, gc=False):
     """Executor → supervisor: how a task ended.
 
     ``action``: value of ``brokers.base.Action``. ``runtime``, ``delay``: seconds. ``error``: one line for the log;
