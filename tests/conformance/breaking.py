@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import signal
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -35,11 +37,15 @@ def cut_during(action: Callable[[], object], proxy: TCPProxy, direction: Directi
 
 
 def in_fork(action: Callable[[], None]) -> int:
-    """Run ``action`` in a forked child; its exit status: 0 when nothing was raised."""
+    """Run ``action`` in a forked child; its exit status: 0 when nothing was raised; a child that hangs
+    for 30 s shows where, and dies."""
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
+            signal.alarm(30)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            faulthandler.dump_traceback_later(25)
             action()
             status = 0
         except BaseException:

@@ -6,6 +6,7 @@ import json
 import sys
 from typing import Any
 
+from conformance.waiting import end_with_parent
 from umbel.backends import open_backend
 from umbel.backends.base import Backend, Meta
 
@@ -29,6 +30,7 @@ ACTS = {"store": store, "get": get}
 
 
 def main() -> None:
+    end_with_parent()
     arguments = json.loads(sys.argv[1])
     backend = open_backend(arguments.pop("url"))
     ACTS[arguments.pop("act")](backend, **arguments)

@@ -7,6 +7,7 @@ import sys
 import threading
 from typing import Any
 
+from conformance.waiting import end_with_parent
 from umbel.brokers import open_broker
 from umbel.brokers.base import Broker, Settlement
 from umbel.queues import Queue
@@ -51,6 +52,7 @@ ACTS = {"work": work, "hold": hold, "peek": peek}
 
 
 def main() -> None:
+    end_with_parent()
     arguments = json.loads(sys.argv[1])
     broker = open_broker(arguments.pop("url"))
     queue = Queue(arguments.pop("queue"), **arguments.pop("fields"))
