@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import logging
 import os
@@ -365,6 +364,8 @@ class Umbel:
         **options: Any,
     ) -> AsyncResult[Any]:
         """As ``send_task``; the event loop is not blocked meanwhile."""
+        import asyncio
+
         message, sent = self._by_name(name, args, kwargs, options)
         await asyncio.to_thread(self.publish, [message], publish_deadline(self, options))
         self.adopt(sent, options)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast, overload
 
 from umbel.current import get_current_app
 from umbel.errors import NotRegistered
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
-    from umbel.task import Task
+    from umbel.decorating import BoundTaskDecorator, TaskDecorator
+    from umbel.task import AsyncTask, Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class TaskRegistry(dict[str, "Task[..., Any]"]):
@@ -75,6 +79,14 @@ class SharedTask:
         return f"<shared {self._shared_name}>"
 
 
+@overload
+def shared_task(function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+@overload
+def shared_task(function: Callable[P, R], /) -> Task[P, R]: ...
+@overload
+def shared_task(*, bind: Literal[True], **options: Any) -> BoundTaskDecorator: ...
+@overload
+def shared_task(*, bind: Literal[False] = False, **options: Any) -> TaskDecorator: ...
 def shared_task(*args: Any, **options: Any) -> Any:
     """A task that is made for every application; the name in the module stands for the current one's."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import builtins
 import datetime
 import time
@@ -136,6 +135,8 @@ class AsyncResult(Generic[R]):
 
     async def aget(self, timeout: float | None = None, propagate: bool = True) -> R:
         """As ``get``, without blocking the event loop."""
+        import asyncio
+
         if self.ignored:
             return cast(R, None)
         if self._meta is None:

@@ -6,7 +6,6 @@ a call. Options are class attributes, set by ``@app.task(...)`` or in a subclass
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
@@ -126,6 +125,8 @@ class Task(TaskOptions, Generic[P, R]):
         **options: Unpack[SendOptions],
     ) -> AsyncResult[R]:
         """As ``apply_async``; the event loop is not blocked meanwhile."""
+        import asyncio
+
         app = self.app
         given = self._options(args, kwargs, task_id, link, link_error, shadow, options)
         if app.conf.task_always_eager:
