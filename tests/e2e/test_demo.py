@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,12 +88,18 @@ def test_demo_on_a_server(tmp_path: Path, fresh_url: Callable[[str], str], serve
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_demo_cleans_up(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    "numbers",
+    [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT] * 5],
+    ids=["ctrl-C", "TERM", "ctrl-C again and again"],
+)
+def test_interrupted_demo_cleans_up(tmp_path: Path, numbers: list[signal.Signals]) -> None:
     demo = start_demo(tmp_path)
     assert demo.stdout is not None
     wait_for(lambda: "paint" in demo.stdout.readline(), 60, "pictures are painted")
-    demo.send_signal(number)
+    for number in numbers:
+        demo.send_signal(number)
+        time.sleep(0.05)
     _, errors = demo.communicate(timeout=30)
     assert demo.returncode == 130
     assert errors == "umbel: interrupted; everything is cleaned up\n"

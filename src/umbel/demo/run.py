@@ -55,14 +55,15 @@ def run_demo(display: Display, broker: str | None, backend: str | None, keep: bo
             cleanup.callback(display.say, f"kept: {directory}")
         else:
             cleanup.callback(shutil.rmtree, directory)
-        cleanup.enter_context(_signals_interrupt())
+        cleanup.enter_context(_ending_signals(_interrupt))
         broker = normalise(broker) if broker else f"sqlite:///{directory / 'umbel.sqlite'}"
         backend = backend or _backend_of(broker)
         run = _Run(display, directory, f"umbel-demo-{new_id()[:8]}", broker, backend)
         try:
             run.everything()
         finally:
-            in_order = run.clean_up()
+            with _ending_signals(signal.SIG_IGN):
+                in_order = run.clean_up()
         if not in_order:
             raise DemoFailed("the worker did not end by itself within its time")
     return run.summary
@@ -74,19 +75,22 @@ def _backend_of(broker: str) -> str:
     return "rpc://" if scheme_of(broker).startswith("amqp") else broker
 
 
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
 @contextlib.contextmanager
-def _signals_interrupt() -> Generator[None]:
-    """Let SIGTERM and SIGHUP end the demo as ctrl-C does."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+def _ending_signals(handler: Any) -> Generator[None]:
+    """Handle the signals that ask to end in this way."""
+    before = {number: signal.signal(number, handler) for number in _ENDING}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 class _Run:
