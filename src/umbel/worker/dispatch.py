@@ -100,7 +100,7 @@ class Dispatcher:
             return
         executors = self._executors()
         idle = [executor for executor in executors if not executor.jobs and not executor.stopping]
-        for _ in idle:
+        for executor in idle:
             donor = max(executors, key=_unreported)
             if len(donor.jobs) < 2:
                 return
@@ -108,7 +108,7 @@ class Dispatcher:
             if not taken:
                 return
             self.put_back(taken)
-            self.pump()
+            self._fill(executor, len(taken))
 
     def take_back(self, executor: ExecutorHandle, limit: int) -> list[Job]:
         """Up to ``limit`` jobs that ``executor`` has not read, oldest first; it will not see them."""
