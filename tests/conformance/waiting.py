@@ -120,7 +120,8 @@ def end_with_parent() -> None:
     """In a :class:`Child`: exit when the process that started it is gone."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 1):
+            pass
         os._exit(3)
 
     threading.Thread(target=watch, daemon=True).start()

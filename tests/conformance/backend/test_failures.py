@@ -142,7 +142,9 @@ def test_error_names_the_server_without_its_password(connect: Connect, proxy: TC
 
 
 def test_forked_child_uses_the_backend_while_the_parent_goes_on(sender: Sender, features: Features) -> None:
-    parents, childs = sender.new(2)
+    first, parents, childs = sender.new(3)
+    sender.store(first)
+    sender.read(first)
     waiting = Running(lambda: sender.read(parents, 20.0))
 
     def child() -> None:
