@@ -315,8 +315,9 @@ class Umbel:
         if not backend.features.knows_nothing:
             backend.on_publish([message.id for message in messages])
         for message in messages:
-            if message.queue not in declared and not message.exchange:
-                broker.declare(self.routes.queue(message.queue))
+            if message.queue not in declared:
+                if not message.exchange or message.queue in self.queues():
+                    broker.declare(self.routes.queue(message.queue))
                 declared.add(message.queue)
         broker.publish(messages, max(0.001, limit - (time.monotonic() - started)))
 

@@ -93,7 +93,7 @@ def execute(
             value = (run_coroutine or run_in_loop)(cast("Coroutine[Any, Any, Any]", value))
         return _returned(app, task, plan, request, value, perf_counter() - started)
     except BaseException as error:
-        return _raised(app, task, plan, request, error, perf_counter() - started)
+        return _ended(app, task, plan, request, error, perf_counter() - started)
     finally:
         pop_request(token)
 
@@ -117,7 +117,7 @@ async def execute_async(app: Umbel, task: Task[..., Any], request: Request, args
         current = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and current is not None and current.cancelling():
             raise
-        return _raised(app, task, plan, request, error, perf_counter() - started)
+        return _ended(app, task, plan, request, error, perf_counter() - started)
     finally:
         pop_request(token)
 
@@ -145,6 +145,27 @@ def _returned(app: Umbel, task: Task[..., Any], plan: Plan, request: Request, va
     if plan.after_return is not None:
         _handle(plan.after_return, "SUCCESS", value, request.id, request.args, request.kwargs, None)
     return Outcome(state="SUCCESS", value=value, result=result, publish=publish, runtime=runtime)
+
+
+def _ended(
+    app: Umbel, task: Task[..., Any], plan: Plan, request: Request, error: BaseException, runtime: float
+) -> Outcome:
+    """The outcome of a task that raised, also where telling it fails: the result store refuses, a signal comes."""
+    try:
+        return _raised(app, task, plan, request, error, runtime)
+    except BaseException as second:
+        log.exception("the failure of a task cannot be stored: task=%s id=%s", task.name, request.id)
+        text = traceback_text(second)
+        value = storable(second)
+        release(second)
+        return Outcome(
+            state="FAILURE",
+            value=value,
+            traceback=text,
+            publish=request.publish,
+            runtime=runtime,
+            error_repr=error_text(value),
+        )
 
 
 def _raised(
@@ -292,9 +313,15 @@ def _meta(app: Umbel, request: Request, state: str, value: Any) -> Meta:
 
 
 def _encode(app: Umbel, request: Request, meta: Meta) -> Result:
-    return app.backend.encode(
-        meta, reply_to=request.reply_to or "", correlation_id=request.correlation_id or request.id
-    )
+    """``meta`` encoded; arguments that the result serializer cannot write are shown as text. Raises EncodeError."""
+    reply_to, correlation_id = request.reply_to or "", request.correlation_id or request.id
+    try:
+        return app.backend.encode(meta, reply_to=reply_to, correlation_id=correlation_id)
+    except EncodeError:
+        if meta.args is None and meta.kwargs is None:
+            raise
+        meta.args, meta.kwargs = safe_repr(meta.args), safe_repr(meta.kwargs)
+        return app.backend.encode(meta, reply_to=reply_to, correlation_id=correlation_id)
 
 
 # -- messages --------------------------------------------------------------------------------------

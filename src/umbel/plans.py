@@ -30,6 +30,15 @@ def plan_of(task: Task[..., Any]) -> Plan:
     return plan if plan is not None else make_plan(task)
 
 
+def _raiser(error: Exception) -> Callable[..., Any]:
+    """Stands for the function of a task whose annotations cannot be used: each call fails with the reason."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        raise error.with_traceback(None)
+
+    return call
+
+
 def make_plan(task: Task[..., Any]) -> Plan:
     """Find out about a task, and remember it on the task."""
 
@@ -38,8 +47,12 @@ def make_plan(task: Task[..., Any]) -> Plan:
         return getattr(task, name) if own else None
 
     calls_itself = type(task).__call__ is not Task.__call__  # pyright: ignore[reportUnknownMemberType]
+    try:
+        call: Callable[..., Any] = cast("Any", task).__call__ if calls_itself else validated(task)
+    except Exception as error:
+        call = _raiser(error)
     plan = task.__dict__["_plan"] = Plan(
-        call=cast("Any", task).__call__ if calls_itself else validated(task),
+        call=call,
         is_coroutine=inspect.iscoroutinefunction(task.run),
         before_start=overridden("before_start"),
         on_success=overridden("on_success"),

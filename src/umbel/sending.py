@@ -212,14 +212,17 @@ def prepare(
 
 def publish_deadline(app: Umbel, options: Mapping[str, Any]) -> float:
     """Seconds that sending may take in all: ``publish_timeout``, or less where the options say so."""
-    limit: float = app.conf.publish_timeout
+    conf = app.conf
+    limit: float = conf.publish_timeout
+    attempt: float = conf.broker_connection_timeout
+    if not conf.task_publish_retry and not options.get("retry"):
+        limit = min(limit, attempt)
     if not options:
         return limit
     for name in ("timeout", "confirm_timeout"):
         value = options.get(name)
         if value is not None:
             limit = min(limit, float(value))
-    attempt: float = app.conf.broker_connection_timeout
     if options.get("retry") is False:
         return min(limit, attempt)
     policy = options.get("retry_policy")

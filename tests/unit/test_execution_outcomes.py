@@ -293,6 +293,32 @@ def test_extended_results_tell_name_arguments_worker_and_queue(app: Umbel) -> No
     assert (document["worker"], document["queue"], document["retries"]) == ("w1@test", "celery", 0)
 
 
+def test_arguments_that_results_cannot_hold_are_shown_as_text(app: Umbel) -> None:
+    app.conf.update(result_extended=True, accept_content=["pickle", "json"], result_accept_content=["json"])
+
+    @app.task(serializer="pickle")
+    def work(values: set[int]) -> int:
+        return len(values)
+
+    document = stored(run(app, work, {1, 2}))
+    assert document["result"] == 2 and "{1, 2}" in document["args"]
+
+
+def test_a_failure_that_cannot_be_stored_is_still_an_outcome(app: Umbel) -> None:
+    class Hostile(Exception):
+        @property
+        def args(self) -> Any:  # type: ignore[override]
+            raise RuntimeError("no args")
+
+    @app.task
+    def fail() -> None:
+        raise Hostile
+
+    outcome = run(app, fail)
+    assert (outcome.state, outcome.action, outcome.result) == ("FAILURE", Action.ACK, None)
+    assert "no args" in outcome.error_repr
+
+
 # -- messages that are not as they should be -------------------------------------------------------
 
 

@@ -194,6 +194,23 @@ def test_queues_with_exchanges_are_addressed_through_them() -> None:
     assert (message.exchange, message.routing_key) == ("", "plain")
 
 
+def test_a_topic_exchange_brings_messages_to_its_queues() -> None:
+    media = Exchange("media", type="topic")
+    app = make(
+        task_queues=[Queue("all", media, routing_key="media.#"), Queue("video", media, routing_key="media.video")]
+    )
+    app.send_task("x", queue="all")
+    app.send_task("x", queue="video")
+    sizes = [app.broker.size(name).ready for name in ("all", "video")]
+    assert sizes[1] == 1 and sizes[0] >= 1
+
+
+def test_publishing_without_retries_takes_one_attempt() -> None:
+    app = make(task_publish_retry=False)
+    assert publish_deadline(app, {}) == 4
+    assert publish_deadline(app, {"retry": True}) == 10
+
+
 def test_exchange_without_queue() -> None:
     message = prepare(make(), "x", (), {}, {"exchange": "news", "routing_key": "a.b"})
     assert (message.exchange, message.routing_key) == ("news", "a.b")

@@ -374,4 +374,6 @@ def test_pydantic_missing_says_which_extra(app: Umbel, monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "pydantic", None)
     task = app.make_task(lambda x: x, name="p", pydantic=True)
     with pytest.raises(MissingExtra, match="pydantic"):
-        task.apply((1,))
+        task.apply((1,)).get()
+    outcome = sent_and_run(app, task, 1)
+    assert outcome.state == "FAILURE" and "umbel[pydantic]" in outcome.error_repr
