@@ -44,8 +44,7 @@ def connect_arguments(
         "connect_timeout": max(1.0, connect_timeout),
         "read_timeout": patience + _GRACE,
         "write_timeout": patience + _GRACE,
-        "init_command": "SET SESSION transaction_isolation='READ-COMMITTED', time_zone='+00:00', "
-        f"innodb_lock_wait_timeout={max(1, int(patience))}",
+        "init_command": f"SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = {max(1, int(patience))}",
         **_mysql_ssl(ssl),
     }
 
@@ -77,6 +76,12 @@ def prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA journal_size_limit=67108864")
     connection.execute("PRAGMA temp_store=MEMORY")
+
+
+def prepare_mysql(connection: Any, _record: Any) -> None:
+    """Let a new MySQL connection lock the rows that it finds, not the gaps between those that it passes."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
 
 
 class PatientConnect:

@@ -19,7 +19,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.pool import PoolProxiedConnection
 
-from umbel.brokers.sql.connecting import PatientConnect, connect_arguments, prepare_sqlite
+from umbel.brokers.sql.connecting import PatientConnect, connect_arguments, prepare_mysql, prepare_sqlite
 from umbel.brokers.sql.faults import fault_of
 from umbel.errors import ConfigurationError, OperationalError, UmbelError
 from umbel.urls import normalise, redact
@@ -193,6 +193,8 @@ class Database:
             event.listen(engine, "connect", prepare_sqlite)
         else:
             event.listen(engine, "do_connect", self._connect)
+        if self.kind == "mysql":
+            event.listen(engine, "connect", prepare_mysql)
         return engine
 
     def link(self, *, durable: bool = True, within: float | None = None) -> Link:
