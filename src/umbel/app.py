@@ -6,7 +6,6 @@ import datetime
 import logging
 import os
 import threading
-import time
 import uuid
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -17,11 +16,12 @@ from umbel.addressing import Routes
 from umbel.clock import find_timezone, timestamp
 from umbel.codecs import accept_set
 from umbel.config import Settings
-from umbel.current import current_request, forget_app, get_current_task, set_default_app
+from umbel.current import forget_app, get_current_task, set_default_app
 from umbel.decorating import add_task, make_task
 from umbel.discovery import Discovery, annotate, import_modules
 from umbel.errors import ConfigurationError
 from umbel.opening import open_backend, open_broker
+from umbel.publishing import adopt, publish
 from umbel.registry import TaskRegistry, shared_makers
 from umbel.sending import prepare, publish_deadline
 from umbel.task import Task, default_name
@@ -309,25 +309,11 @@ class Umbel:
         ``timeout`` (default ``publish_timeout``) is the one deadline in seconds. Raises PublishTimeout,
         OperationalError, UnroutableMessage.
         """
-        limit: float = self.conf.publish_timeout if timeout is None else timeout
-        started = time.monotonic()
-        backend, broker, declared = self.backend, self.broker, self._declared
-        if not backend.features.knows_nothing:
-            backend.on_publish([message.id for message in messages])
-        for message in messages:
-            if message.queue not in declared:
-                if not message.exchange or message.queue in self.queues():
-                    broker.declare(self.routes.queue(message.queue))
-                declared.add(message.queue)
-        broker.publish(messages, max(0.001, limit - (time.monotonic() - started)))
+        publish(self, self._declared, messages, timeout)
 
     def adopt(self, sent: AsyncResult[Any] | GroupResult, options: Mapping[str, Any]) -> None:
         """Note a sent task as a child of the one that runs here."""
-        parent = current_request()
-        if parent is None or parent.called_directly or options.get("add_to_parent") is False:
-            return
-        if parent.owner is None or parent.owner.trail:
-            parent.children.append(sent)
+        adopt(sent, options)
 
     def reply_address(self) -> str:
         """Where tasks sent by this thread answer to; a name of the thread where the result store needs none."""
@@ -338,11 +324,6 @@ class Umbel:
         if known is None:
             known = self._thread.oid = str(uuid.uuid4())
         return known
-
-    @property
-    def thread_oid(self) -> str:
-        """A unique name of this application in this thread."""
-        return self.reply_address()
 
     def send_task(
         self,

@@ -25,6 +25,7 @@ from umbel.errors import Ignore, InvalidTaskError, MessageError, MissingExtra, N
 from umbel.failures import ExceptionInfo, error_text, release, storable, traceback_text
 from umbel.loops import close_loop, run_in_loop
 from umbel.message import Message
+from umbel.outcomes import encode_result, result_meta, stores_result
 from umbel.plans import Plan, make_plan, plan_of
 from umbel.protocol1 import upgrade_protocol1
 from umbel.request import Request, read_request
@@ -124,8 +125,8 @@ async def execute_async(app: Umbel, task: Task[..., Any], request: Request, args
 
 def _begin(app: Umbel, task: Task[..., Any], plan: Plan, request: Request) -> None:
     if task.track_started and not request.is_eager and stores_result(app, task, request):
-        meta = _meta(app, request, "STARTED", {"pid": os.getpid(), "hostname": request.hostname})
-        followups.store(request, app.backend, _encode(app, request, meta))
+        meta = result_meta(app, request, "STARTED", {"pid": os.getpid(), "hostname": request.hostname})
+        followups.store(request, app.backend, encode_result(app, request, meta))
     if plan.before_start is not None:
         plan.before_start(request.id, request.args, request.kwargs)
 
@@ -137,9 +138,9 @@ def _returned(app: Umbel, task: Task[..., Any], plan: Plan, request: Request, va
         publish = (*publish, *followups.after_success(app, request, value))
     result = None
     if stores_result(app, task, request):
-        meta = _meta(app, request, "SUCCESS", value)
+        meta = result_meta(app, request, "SUCCESS", value)
         meta.date_done = app.date_done()
-        result = _encode(app, request, meta)
+        result = encode_result(app, request, meta)
     if plan.on_success is not None:
         plan.on_success(value, request.id, request.args, request.kwargs)
     if plan.after_return is not None:
@@ -195,9 +196,9 @@ def _retried(app: Umbel, task: Task[..., Any], plan: Plan, request: Request, ret
     text = traceback_text(retry)
     result = None
     if stores_result(app, task, request):
-        meta = _meta(app, request, "RETRY", encode_exception(cause, app.backend.options.serializer))
+        meta = result_meta(app, request, "RETRY", encode_exception(cause, app.backend.options.serializer))
         meta.traceback = text
-        result = _encode(app, request, meta)
+        result = encode_result(app, request, meta)
     if plan.on_retry is not None or plan.after_return is not None:
         info = ExceptionInfo(cause, text)
         call = (request.id, request.args, request.kwargs, info)
@@ -232,10 +233,10 @@ def _failed(
     stored = stores_result(app, task, request)
     if stored or (task.store_errors_even_if_ignored and not app.backend.features.knows_nothing):
         plain = encode_exception(shown, app.backend.options.serializer)
-        meta = _meta(app, request, "FAILURE", plain)
+        meta = result_meta(app, request, "FAILURE", plain)
         meta.traceback = text
         meta.date_done = app.date_done()
-        result = _encode(app, request, meta)
+        result = encode_result(app, request, meta)
         if request.chain and not request.is_eager:
             followups.fail_rest_of_chain(app, request, plain, text, meta.date_done)
     if plan.on_failure is not None or plan.after_return is not None:
@@ -273,55 +274,6 @@ def _handle(handler: Callable[..., None], *args: Any) -> None:
         handler(*args)
     except Exception:
         log.exception("handler failed: handler=%s", getattr(handler, "__qualname__", handler))
-
-
-# -- results ---------------------------------------------------------------------------------------
-
-
-def stores_result(app: Umbel, task: Task[..., Any], request: Request) -> bool:
-    """Whether the result of this call is to be stored."""
-    if request.is_eager and not task.store_eager_result:
-        return False
-    ignore = request.ignore_result
-    if ignore is None:
-        ignore = task.ignore_result
-    return not ignore and not app.backend.features.knows_nothing
-
-
-def _meta(app: Umbel, request: Request, state: str, value: Any) -> Meta:
-    results = request.results
-    meta = Meta(
-        task_id=request.id,
-        status=state,
-        result=value,
-        children=[child.as_tuple() for child in results] if results else [],
-        group_id=request.group,
-        parent_id=request.parent_id,
-    )
-    if app.backend.options.extended:
-        message = cast("Message | None", request.message)
-        meta.name = request.task
-        meta.args = request.args
-        meta.kwargs = request.kwargs
-        meta.worker = request.hostname
-        meta.retries = request.retries
-        meta.queue = message.queue if message is not None else None
-        if request.stamped_headers:
-            stamps = request.stamps or {}
-            meta.stamps = {name: stamps.get(name) for name in request.stamped_headers}
-    return meta
-
-
-def _encode(app: Umbel, request: Request, meta: Meta) -> Result:
-    """``meta`` encoded; arguments that the result serializer cannot write are shown as text. Raises EncodeError."""
-    reply_to, correlation_id = request.reply_to or "", request.correlation_id or request.id
-    try:
-        return app.backend.encode(meta, reply_to=reply_to, correlation_id=correlation_id)
-    except EncodeError:
-        if meta.args is None and meta.kwargs is None:
-            raise
-        meta.args, meta.kwargs = safe_repr(meta.args), safe_repr(meta.kwargs)
-        return app.backend.encode(meta, reply_to=reply_to, correlation_id=correlation_id)
 
 
 # -- messages --------------------------------------------------------------------------------------

@@ -1,0 +1,39 @@
+"""Messages handed to the broker within one deadline, their queues declared, their results expected."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from umbel.current import current_request
+
+if TYPE_CHECKING:
+    from umbel.app import Umbel
+    from umbel.groups import GroupResult
+    from umbel.message import Message
+    from umbel.result import AsyncResult
+
+
+def publish(app: Umbel, declared: set[str], messages: Sequence[Message], timeout: float | None) -> None:
+    """What ``Umbel.publish`` does. ``declared``: names of the queues that need no declaration any more."""
+    limit: float = app.conf.publish_timeout if timeout is None else timeout
+    started = time.monotonic()
+    backend, broker = app.backend, app.broker
+    if not backend.features.knows_nothing:
+        backend.on_publish([message.id for message in messages])
+    for message in messages:
+        if message.queue not in declared:
+            if not message.exchange or message.queue in app.queues():
+                broker.declare(app.routes.queue(message.queue))
+            declared.add(message.queue)
+    broker.publish(messages, max(0.001, limit - (time.monotonic() - started)))
+
+
+def adopt(sent: AsyncResult[Any] | GroupResult, options: Mapping[str, Any]) -> None:
+    """Note a sent task as a child of the one that runs here, unless ``add_to_parent`` or ``trail`` is off."""
+    parent = current_request()
+    if parent is None or parent.called_directly or options.get("add_to_parent") is False:
+        return
+    if parent.owner is None or parent.owner.trail:
+        parent.children.append(sent)
