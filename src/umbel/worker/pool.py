@@ -128,7 +128,10 @@ class Pool:
         return 0.0 if recent <= 3 else min(5.0, 0.1 * 2 ** (recent - 3))
 
     def _on_nursery_lost(self) -> None:
+        """The executors end with it, and nobody is left to tell of their exits."""
         self._loop.remove_reader(self.nursery.fileno())
+        self.kill()
+        self._empty.set()
         if not self._stopping:
             self.owner.on_nursery_lost()
 

@@ -207,6 +207,8 @@ class Worker:
 
     def _give_back_running(self) -> None:
         for executor in self._executors():
+            for packet in executor.channel.receive(1 << 30):
+                self._on_packet(executor, packet)
             for job in executor.jobs.values():
                 self._give_back(job)
             executor.jobs.clear()
