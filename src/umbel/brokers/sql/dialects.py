@@ -273,6 +273,26 @@ class MySQL(Dialect):
     now = "(UNIX_TIMESTAMP(NOW(6)) + 0e0)"
     locking = " FOR UPDATE SKIP LOCKED"
 
+    _at_once = 1 << 22
+    """Bytes of a body in one statement: the driver sends them in hexadecimal, and statements have a largest size."""
+
+    def insert(self, link: Link, rows: Sequence[Row]) -> None:
+        body = WRITTEN.index("body")
+        start = 0
+        for number, row in enumerate(rows):
+            if len(row[body]) > self._at_once:
+                if start < number:
+                    super().insert(link, rows[start:number])
+                super().insert(link, [(*row[:body], b"", *row[body + 1 :])])
+                self._append(link, link.value("SELECT LAST_INSERT_ID()"), row[body])
+                start = number + 1
+        if start < len(rows):
+            super().insert(link, rows[start:])
+
+    def _append(self, link: Link, row: int, body: bytes) -> None:
+        for start in range(0, len(body), self._at_once):
+            self.change(link, [row], "body = CONCAT(body, %s)", (body[start : start + self._at_once],))
+
     def begin_lease(self, link: Link, name: str, lease: float) -> int:
         link.run(self.sql("INSERT INTO {p}consumers (name, ends, settled) VALUES (%s, {now} + %s, 0)"), (name, lease))
         return link.value("SELECT LAST_INSERT_ID()")
