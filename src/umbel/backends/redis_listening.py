@@ -56,6 +56,7 @@ class SharedListener:
             if self._thread is None:
                 self._ear, self._voice = socket.socketpair()
                 self._ear.setblocking(False)
+                self._voice.setblocking(False)
                 self._stopping = False
                 self._thread = threading.Thread(
                     target=self._run, args=(self._ear,), name="umbel-redis-results", daemon=True

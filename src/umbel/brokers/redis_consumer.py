@@ -99,6 +99,11 @@ class RedisConsumer(Consumer):
             broker.declare(queue)
         self._lease = self._begin()
 
+    @property
+    def id(self) -> str:
+        """The name under which the server knows this consumer; changes with a new lease."""
+        return self._lease.id
+
     # -- the order of claiming --
 
     def _all_orders(self) -> list[tuple[Any, ...]]:
