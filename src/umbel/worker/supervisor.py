@@ -93,6 +93,8 @@ class Worker:
         """Work until told to stop; returns the exit code. The process must have no other threads yet."""
         self.app.finalize()
         app, board, hostname = self.app, self.board, self.hostname
+        drivers = f"{type(app.broker).__name__}, {type(app.backend).__name__}"
+        logger.debug("drivers were loaded once, before executors are forked: %s", drivers)
         nursery = Nursery(lambda slot, fd: run_executor(app, fd, board, slot, hostname))
         try:
             asyncio.run(self._main(nursery))
