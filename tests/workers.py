@@ -9,9 +9,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import psutil
 
@@ -29,17 +29,31 @@ def wait_for(condition: Callable[[], T], timeout: float = 10.0, what: str = "") 
     return value
 
 
+class Entry(NamedTuple):
+    """One line of the ledger; ``at`` is Unix time in seconds."""
+
+    event: str
+    id: str
+    pid: int
+    at: float
+
+
 class Ledger:
     """What the tasks of ``apps.ledger`` did."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def _ids(self, event: str) -> list[str]:
+    def entries(self) -> list[Entry]:
+        """All lines, oldest first."""
         if not self.path.exists():
             return []
-        lines = self.path.read_text().splitlines()
-        return [line.split()[1] for line in lines if line.startswith(event + " ")]
+        whole = self.path.read_text().rpartition("\n")[0]
+        words = (line.split() for line in whole.splitlines())
+        return [Entry(event, task_id, int(pid), float(at)) for event, task_id, pid, at in words]
+
+    def _ids(self, event: str) -> list[str]:
+        return [entry.id for entry in self.entries() if entry.event == event]
 
     def begun(self) -> Counter[str]:
         return Counter(self._ids("begin"))
@@ -50,6 +64,12 @@ class Ledger:
     def running(self) -> set[str]:
         """Ids that have begun more often than they have ended."""
         return set(self.begun() - self.ended())
+
+    def in_doubt(self, pids: Collection[int], moment: float, unreported: float = 0.0) -> set[str]:
+        """Ids that these processes had begun and, at ``moment``, not ended for more than ``unreported`` seconds."""
+        entries = [entry for entry in self.entries() if entry.pid in pids]
+        ended = {entry.id for entry in entries if entry.event == "end" and entry.at < moment - unreported}
+        return {entry.id for entry in entries} - ended
 
 
 class WorkerProcess:
@@ -92,6 +112,12 @@ class WorkerProcess:
         nursery = next((process for process in tree if process.ppid() == self.process.pid), None)
         return [process for process in tree if nursery is not None and process.ppid() == nursery.pid]
 
+    def executor_pids(self) -> set[int]:
+        return {process.pid for process in self.executors()}
+
+    def nursery(self) -> psutil.Process:
+        return next(process for process in self.tree() if process.ppid() == self.process.pid)
+
     def send_signal(self, number: int) -> None:
         os.kill(self.process.pid, number)
 
@@ -115,7 +141,8 @@ class WorkerProcess:
 class Fleet:
     """The workers of one test; all are gone when it ends."""
 
-    def __init__(self, directory: Path, broker: str, backend: str) -> None:
+    def __init__(self, directory: Path, broker: str, backend: str, **environment: str) -> None:
+        """``environment``: variables for the workers and for whoever sends them tasks."""
         self.directory = directory
         self.ledger = Ledger(directory / "ledger")
         self.environment = {
@@ -123,6 +150,7 @@ class Fleet:
             "LEDGER_BACKEND": backend,
             "LEDGER_FILE": str(self.ledger.path),
             "PYTHONUNBUFFERED": "1",
+            **environment,
         }
         self.workers: list[WorkerProcess] = []
 
@@ -138,8 +166,8 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def fleet(directory: Path, broker: str, backend: str) -> Iterator[Fleet]:
-    made = Fleet(directory, broker, backend)
+def fleet(directory: Path, broker: str, backend: str, **environment: str) -> Iterator[Fleet]:
+    made = Fleet(directory, broker, backend, **environment)
     try:
         yield made
     finally:

@@ -13,6 +13,8 @@ import sys
 import time
 from typing import Any
 
+import psutil
+
 from umbel import Umbel
 
 app = Umbel("ledger", broker=os.environ.get("LEDGER_BROKER"), backend=os.environ.get("LEDGER_BACKEND"))
@@ -27,6 +29,11 @@ def write(event: str, task_id: str) -> None:
         os.close(fd)
 
 
+def supervisor_pid() -> int:
+    """The process that forked the nursery that forked this executor."""
+    return psutil.Process(os.getppid()).ppid()
+
+
 @app.task(bind=True)
 def record(self: Any, seconds: float = 0.0) -> str:
     """Takes ``seconds`` and returns its id."""
@@ -35,6 +42,15 @@ def record(self: Any, seconds: float = 0.0) -> str:
         time.sleep(seconds)
     write("end", self.request.id)
     return self.request.id
+
+
+@app.task(bind=True)
+def record_pid(self: Any, seconds: float = 0.0) -> int:
+    """Takes ``seconds`` and returns the process that ran it."""
+    write("begin", self.request.id)
+    time.sleep(seconds)
+    write("end", self.request.id)
+    return os.getpid()
 
 
 @app.task(bind=True, acks_late=False)
@@ -77,6 +93,9 @@ def misbehave(self: Any, how: str) -> str:
         ctypes.string_at(0)
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "kill the worker":
+        os.kill(supervisor_pid(), signal.SIGKILL)
+        time.sleep(60)
     if how == "fork":
         pid = os.fork()
         if pid == 0:
