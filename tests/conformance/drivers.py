@@ -20,6 +20,7 @@ class Driver:
     ``private``: the server that restart tests run, "" for systems without a server.
     ``resends_exactly``: a publish repeated after a broken answer is not sent twice.
     ``counts_deliveries``: unsettled deliveries are counted exactly; otherwise it is known only that there were some.
+    ``returns_to_front``: what a consumer gives back comes before what it never had.
     ``priorities``: how many its queues keep apart, None: as many as its features say.
     ``orders_both_ways``: it heeds ``lowest_priority_first``.
     ``largest_body``: bytes of the largest body the system is asked to carry.
@@ -34,6 +35,7 @@ class Driver:
     queue: Mapping[str, Any] = field(default_factory=dict[str, Any])
     resends_exactly: bool = True
     counts_deliveries: bool = True
+    returns_to_front: bool = True
     priorities: int | None = None
     orders_both_ways: bool = True
     largest_body: int = 50 << 20
@@ -71,6 +73,7 @@ BROKERS = [
         queue={"queue_arguments": {"x-queue-type": "quorum"}},
         resends_exactly=False,
         orders_both_ways=False,
+        returns_to_front=False,
         priorities=1,
         hooks=AMQPHooks(),
     ),

@@ -56,14 +56,19 @@ def numbers(taken: list[Delivery] | list[Message]) -> list[int]:
     return [int(message.body) for message in messages]
 
 
-def take(consumer: Consumer, count: int, timeout: float = 15.0) -> list[Delivery]:
-    """Receive exactly ``count``, failing after ``timeout`` seconds."""
+def take(consumer: Consumer, count: int, timeout: float = 15.0, patient: bool = False) -> list[Delivery]:
+    """Receive exactly ``count``, failing after ``timeout`` seconds; ``patient``: also through broken connections."""
     taken: list[Delivery] = []
     deadline = time.monotonic() + timeout
     while len(taken) < count:
         rest = deadline - time.monotonic()
         assert rest > 0, f"only {len(taken)} of {count} came within {timeout} s"
-        taken += consumer.receive(count - len(taken), min(1.0, rest))
+        try:
+            taken += consumer.receive(count - len(taken), min(1.0, rest))
+        except OperationalError:
+            if not patient:
+                raise
+            time.sleep(0.05)
     return taken
 
 

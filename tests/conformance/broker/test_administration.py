@@ -94,11 +94,12 @@ def test_purge_removes_ready_and_delayed(broker: Broker, consume: Consume, queue
     broker.publish(many(queue.name, 3, eta=time.time() + 1.0))
     counted(broker, queue, ready=8, delayed=3)
     tells_delayed = broker.size(queue.name).delayed >= 0
-    assert broker.purge(queue.name) == (11 if tells_delayed else 8)
+    purged = broker.purge(queue.name)
+    assert purged == 11 or (purged == 8 and not tells_delayed)
     counted(broker, queue, ready=0, delayed=0)
     assert broker.purge(queue.name) == 0
     ack(consumer, held)
-    if tells_delayed:
+    if purged == 11:
         take_none(consumer, 1.3)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from conformance.broker.conftest import Consume
+from conformance.drivers import Driver
 from conformance.messages import ack, make, many, numbers, take, take_none
 from conformance.waiting import Child, Running, every
 from umbel.brokers.base import Broker, Consumer, Delivery, Settlement
@@ -79,15 +80,20 @@ def test_expired_message_is_delivered(broker: Broker, consumer: Consumer, queue:
     ack(consumer, [delivery])
 
 
-def test_close_gives_back_in_order_and_uncounted(broker: Broker, consume: Consume, queue: Queue) -> None:
+def test_close_gives_back_in_order_and_uncounted(
+    broker: Broker, consume: Consume, queue: Queue, driver: Driver
+) -> None:
     broker.publish(many(queue.name, 20))
     first = consume(window=8)
     take(first, 8)
     first.close()
     first.close()
     taken = take(consume(), 20)
-    assert numbers(taken) == list(range(20))
-    assert [delivery.deliveries for delivery in taken] == [0] * 20
+    order = numbers(taken)
+    assert [n for n in order if n < 8] == list(range(8))
+    assert [n for n in order if n >= 8] == list(range(8, 20))
+    assert order[:8] == list(range(8)) or not driver.returns_to_front
+    assert not any(delivery.deliveries for delivery in taken) or not driver.counts_deliveries
 
 
 def test_leaving_the_context_closes(broker: Broker, consume: Consume, queue: Queue) -> None:

@@ -60,7 +60,7 @@ def test_everything_survives_a_restart(connect: Connect, server: PrivateServer, 
     server.start()
     after = connect(server.url)
     with after.consumer([fresh], name="after@test", lease=60.0) as consumer:
-        taken = persist(lambda: take(consumer, 99))
+        taken = take(consumer, 99, patient=True)
         assert sorted(numbers(taken)) == list(range(2, 101))
         ack(consumer, taken)
     assert [letter.reason for letter in after.dead_letters(fresh.name)] == ["why"]
@@ -78,7 +78,7 @@ def test_waiting_consumer_and_listener_go_on_after_a_restart(
     broker = connect(server.url)
     broker.declare(fresh)
     with broker.consumer([fresh], name="waiting@test", lease=5.0) as consumer:
-        waiting = Running(lambda: persist(lambda: take(consumer, 1, 60.0), 60.0))
+        waiting = Running(lambda: take(consumer, 1, 60.0, patient=True))
         server.stop()
         server.start()
         persist(lambda: connect(server.url).publish([make(fresh.name, b"7")]))
@@ -151,7 +151,7 @@ def test_cut_while_settling_and_claiming(
     cut_during(settle, proxy, "down", 1)
     rest = 20 - len(done)
     if features.survives_reconnect:
-        done += numbers(persist(lambda: take(consumer, rest)))
+        done += numbers(take(consumer, rest, patient=True))
         assert done == list(range(20, 40))
     else:
         persist(consumer.renew)
@@ -162,7 +162,7 @@ def test_cut_while_settling_and_claiming(
 def test_cut_while_waiting(distant: Broker, consume: Consume, connect: Connect, proxy: TCPProxy, queue: Queue) -> None:
     consumer = consume(broker=distant)
     consumer.receive(1, 0.0)
-    waiting = Running(lambda: persist(lambda: take(consumer, 1)))
+    waiting = Running(lambda: take(consumer, 1, patient=True))
     proxy.cut()
     connect().publish([make(queue.name, b"5")])
     assert numbers(waiting.result()) == [5]
@@ -258,4 +258,4 @@ def test_consumer_survives_a_refusing_server(
             consumer.receive(1, 0.5)
     proxy.heal()
     connect().publish([make(queue.name, b"6")])
-    assert numbers(persist(lambda: take(consumer, 1))) == [6]
+    assert numbers(take(consumer, 1, patient=True)) == [6]
