@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
 from umbel.backends.base import Result
+from umbel.brokers.sql.arrays import spread
 from umbel.brokers.sql.database import Kind, Link
 from umbel.brokers.sql.dialects import chunks
 from umbel.brokers.sql.tables import create_missing
@@ -146,14 +147,18 @@ class ResultTable:
         if not rows:
             return
         if self._kind == "postgresql":
-            arrays = ", ".join(f"%s::{kind}[]" for kind in _POSTGRESQL_TYPES)
-            sql = self._upsert(f"SELECT {{id}}v.* FROM unnest({arrays}) v")
             for part in chunks(rows):
-                link.run(sql, [list(column) for column in zip(*part, strict=True)])
+                selected, values = spread(part, _POSTGRESQL_TYPES)
+                link.run(self._upsert(f"SELECT {{id}}{selected}"), values)
             link.rows("SELECT pg_notify(%s, %s)::text", (self.channel, _payload([row[0] for row in rows])))
             return
         marks = ", ".join([self.mark] * len(WRITTEN))
-        link.run_each(self._upsert(f"VALUES ({{id}}{marks})"), rows)
+        if self._kind == "sqlite":
+            link.run_each(self._upsert(f"VALUES ({{id}}{marks})"), rows)
+            return
+        for part in chunks(rows, 200):
+            every = ", ".join([f"({{id}}{marks})"] * len(part))
+            link.run(self._upsert(f"VALUES {every}"), [value for row in part for value in row])
 
     def _upsert(self, values: str) -> str:
         table, numbering = str(self.tasks), self._numbered[self.tasks.name]

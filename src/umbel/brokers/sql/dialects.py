@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from umbel.brokers.sql.arrays import spread
 from umbel.brokers.sql.database import Kind, Link
 from umbel.brokers.sql.rows import READ, WRITTEN, Row
 from umbel.brokers.sql.tables import DEAD, DELAYED, HELD, PARKED, READY
@@ -225,24 +226,24 @@ class PostgreSQL(Dialect):
     among = "= ANY(ARRAY({}))"
 
     _types = ("text", "int", "int", "int", "float8", "text", "bytea", "bytea", *["text"] * 6)
-    _arrays = ", ".join(f"%s::{kind}[]" for kind in _types)
 
     def insert(self, link: Link, rows: Sequence[Row]) -> None:
-        sql = f"INSERT INTO {{p}}messages ({_COLUMNS}) SELECT * FROM unnest({self._arrays})"
         for part in chunks(rows):
-            link.run(self.sql(sql), [list(column) for column in zip(*part, strict=True)])
+            selected, values = spread(part, self._types)
+            link.run(self.sql(f"INSERT INTO {{p}}messages ({_COLUMNS}) SELECT {selected}"), values)
 
     def insert_once(self, link: Link, publisher: int, batch: int, rows: Sequence[Row], channel: str) -> None:
         """Add messages unless ``publisher`` has sent this batch before, and wake consumers: all in one statement."""
+        selected, values = spread(rows, self._types)
         sql = (
             "WITH first AS (INSERT INTO {p}publishers (id, batch, moment) VALUES (%s, %s, {now}) ON CONFLICT (id)"
             " DO UPDATE SET batch = excluded.batch, moment = excluded.moment"
             " WHERE {p}publishers.batch < excluded.batch RETURNING 1),"
             f" added AS (INSERT INTO {{p}}messages ({_COLUMNS})"
-            f" SELECT * FROM unnest({self._arrays}) WHERE EXISTS (SELECT 1 FROM first))"
+            f" SELECT {selected} WHERE EXISTS (SELECT 1 FROM first))"
             " SELECT pg_notify(%s, '')::text"
         )
-        link.rows(self.sql(sql), [publisher, batch, *(list(column) for column in zip(*rows, strict=True)), channel])
+        link.rows(self.sql(sql), [publisher, batch, *values, channel])
 
     def hold(self, link: Link, consumer: int, ids: Sequence[int]) -> set[int]:
         sql = "SELECT id FROM {p}messages WHERE id = ANY(%s::bigint[]) AND consumer = %s ORDER BY id FOR UPDATE"
