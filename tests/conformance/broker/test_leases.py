@@ -196,7 +196,9 @@ def test_hold_ends_with_the_session(
     ack(heir, taken)
 
 
-def test_claimed_but_never_told(connect: Connect, consume: Consume, queue: Queue, proxy: TCPProxy, url: str) -> None:
+def test_claimed_but_never_told(
+    connect: Connect, consume: Consume, queue: Queue, proxy: TCPProxy, url: str, features: Features
+) -> None:
     """The answer to a claim is lost with the connection: its messages come all the same, and soon."""
     consumer = consume(broker=connect(proxy.url(url)), lease=60.0)
     consumer.receive(1, 0.0)
