@@ -1,4 +1,4 @@
-"""How many messages the worker may claim now, shared between its loop and the threads that claim."""
+"""How many messages the worker may claim now, shared between the threads that claim."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import threading
 
 
 class Claims:
-    """The loop offers room, a claiming thread takes all of it, and the loop counts it back when the answer is in.
+    """Room is offered whenever the state changes; a claiming thread takes all of it, and it is counted back when the
+    claim is answered.
 
-    While work flows, room is taken by the thread that settles, in the round trip that it makes anyway. The receiving
-    thread steps in only when a lane is idle or half of the window is free.
+    While work flows, room is taken by the thread that settles, in the round trip that it makes anyway. When a lane is
+    idle it is left to the receiving thread, which can wait for work; that one steps in too when half of the window is
+    free.
     """
 
     def __init__(self) -> None:
@@ -17,20 +19,22 @@ class Claims:
         self._room = 0
         self._granted = 0
         self._due = False
+        self._idle = False
         self._open = True
 
     def offer(self, wanted: int, *, idle: bool, window: int) -> None:
-        """Loop: ``wanted`` messages in all may be on their way; ``idle``: a lane has nothing to do."""
+        """``wanted`` messages in all may be on their way; ``idle``: a lane has nothing to do."""
         with self._changed:
+            self._idle = idle
             self._room = max(0, wanted - self._granted)
             self._due = self._room > 0 and (idle or 2 * self._room >= window)
             if self._due:
                 self._changed.notify()
 
     def take(self) -> int:
-        """Settling thread: all room there is."""
+        """Settling thread: all room there is, unless it is the receiving thread's to wait for work."""
         with self._changed:
-            return self._grant()
+            return 0 if self._idle else self._grant()
 
     def await_room(self, timeout: float) -> int:
         """Receiving thread: room, once it is worth a round trip of its own; 0 after ``timeout`` seconds."""
@@ -40,7 +44,7 @@ class Claims:
             return self._grant() if self._open and self._due else 0
 
     def give_back(self, granted: int) -> None:
-        """Loop: the claim for which ``granted`` was taken has been answered."""
+        """The claim for which ``granted`` was taken has been answered."""
         with self._changed:
             self._granted -= granted
 

@@ -1,7 +1,7 @@
 """A worker's link to its broker: three threads, each in one blocking call at a time.
 
-*receive* claims when lanes are idle, *settle* ends work and claims more in the same round trip, *renew* keeps the
-lease. Nothing here decides anything: what arrives is handed to the event loop, and comes back as settlements.
+*receive* claims when lanes are idle and hands what it gets to the flow; *settle* waits for reports of executors, ends
+work and claims more in the same round trip; *renew* keeps the lease. Nothing here decides anything.
 
 A call that fails because the system cannot be reached is repeated with back-off for as long as the link lives; the
 drivers reconnect by themselves. An unexpected error ends the link and is reported, and the worker makes a new one.
@@ -9,15 +9,13 @@ drivers reconnect by themselves. An unexpected error ends the link and is report
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import queue
 import random
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from umbel.backends.base import Result
 from umbel.brokers.base import Action, Consumer, Delivery, Settled, Settlement
@@ -36,7 +34,7 @@ T = TypeVar("T")
 logger = logging.getLogger("umbel.worker.link")
 
 RECEIVE_TIMEOUT = 1.0
-_MOST_IN_A_BATCH = 1000
+COLLECT_TIMEOUT = 1.0
 
 
 @dataclass(slots=True)
@@ -55,28 +53,27 @@ class Ending:
     def __bool__(self) -> bool:
         return bool(self.settlements or self.results or self.publish or self.acknowledge)
 
-    def add(self, other: Ending) -> None:
-        self.settlements += other.settlements
-        self.results += other.results
-        self.publish += other.publish
-        self.acknowledge += other.acknowledge
-
-
-_NOTHING_WAITS = Ending()
-
 
 class Owner(Protocol):
-    """What the link calls, always in the event loop."""
+    """What the link's threads call."""
 
-    def on_deliveries(self, deliveries: list[Delivery]) -> None: ...
+    def collect(self, timeout: float) -> Ending:
+        """Settling thread: what has ended; waits up to ``timeout`` seconds for it, and may be empty."""
+        ...
 
-    def on_stale(self, stale: list[Settlement]) -> None: ...
+    def on_deliveries(self, deliveries: list[Delivery], room: int) -> None:
+        """The claim for which ``room`` was taken was answered."""
+        ...
 
-    def on_acknowledged(self, jobs: list[Job]) -> None: ...
+    def on_settled(self, ending: Ending, settled: Settled, room: int) -> None: ...
 
     def on_lease_lost(self) -> None: ...
 
     def on_link_broken(self, error: BaseException) -> None: ...
+
+    def wake(self) -> None:
+        """Make ``collect`` return."""
+        ...
 
 
 class Link:
@@ -101,15 +98,12 @@ class Link:
         self.board = board
         self.owner = owner
         self.claims = Claims()
-        self.last_answer = time.monotonic()
-        self.unsettled = 0
         self._atomic = app.broker.stores_results_of(app.backend)
-        self._outbox: queue.SimpleQueue[Ending | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
+        self._closing = threading.Event()
         self._closed = threading.Event()
         self._threads: list[threading.Thread] = []
         self._consumer: Consumer | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     # -- life --
 
@@ -121,8 +115,7 @@ class Link:
         self._consumer = broker.consumer(self.queues, name=self.name, lease=self.lease)
         self.board.lease_end = time.monotonic() + self._lease_span()
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def start(self) -> None:
         for name, body in (("receive", self._receive), ("settle", self._settle), ("renew", self._renew)):
             thread = threading.Thread(target=self._guard, args=(body,), name=f"umbel-{name}", daemon=True)
             self._threads.append(thread)
@@ -139,7 +132,8 @@ class Link:
         """Settle what was submitted, give back what is held, end the lease. Takes up to ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
         self.stop_claiming()
-        self._outbox.put(None)
+        self._closing.set()
+        self.owner.wake()
         for thread in self._threads:
             if thread.name != "umbel-renew" and thread is not threading.current_thread():
                 thread.join(max(0.0, deadline - time.monotonic()))
@@ -153,12 +147,6 @@ class Link:
                 logger.warning("what is held could not be given back; it returns when the lease ends: %s", error)
             self._consumer = None
 
-    def submit(self, ending: Ending) -> None:
-        """Settle in the order of submission. Loop thread."""
-        ending.lease_number = self.board.lease_number
-        self.unsettled += len(ending.settlements)
-        self._outbox.put(ending)
-
     # -- threads --
 
     def _guard(self, body: Callable[[Consumer], None]) -> None:
@@ -168,15 +156,7 @@ class Link:
         except BaseException as error:
             if not self._closed.is_set():
                 logger.exception("the link to the broker broke")
-                self._call(self.owner.on_link_broken, error)
-
-    def _call(self, function: Callable[..., None], *args: Any) -> None:
-        assert self._loop is not None
-        try:
-            self._loop.call_soon_threadsafe(function, *args)
-        except RuntimeError:
-            if not self._closed.is_set():
-                raise
+                self.owner.on_link_broken(error)
 
     def _receive(self, consumer: Consumer) -> None:
         backoff = _Backoff("receive", self._stopping)
@@ -187,16 +167,11 @@ class Link:
             try:
                 deliveries = consumer.receive(room, RECEIVE_TIMEOUT)
             except OperationalError as error:
-                self._call(self._on_claimed, [], room)
+                self.owner.on_deliveries([], room)
                 backoff.wait(error)
                 continue
             backoff.reset()
-            self.last_answer = time.monotonic()
-            self._call(self._on_claimed, deliveries, room)
-
-    def _on_claimed(self, deliveries: list[Delivery], room: int) -> None:
-        self.claims.give_back(room)
-        self.owner.on_deliveries(deliveries)
+            self.owner.on_deliveries(deliveries, room)
 
     def _renew(self, consumer: Consumer) -> None:
         backoff = _Backoff("renew", self._closed)
@@ -211,7 +186,7 @@ class Link:
             if not kept:
                 logger.warning("the lease was lost: what this worker holds may be run by others")
                 self.board.begin_lease()
-                self._call(self.owner.on_lease_lost)
+                self.owner.on_lease_lost()
             self.board.lease_end = asked + self._lease_span()
 
     def _lease_span(self) -> float:
@@ -220,45 +195,21 @@ class Link:
     # -- settling --
 
     def _settle(self, consumer: Consumer) -> None:
-        following: Ending | None = self._outbox.get()
-        while (ending := following) is not None:
-            following = self._merge_waiting(ending)
-            self._settle_one(consumer, ending)
-            if following is _NOTHING_WAITS:
-                following = self._outbox.get()
-
-    def _merge_waiting(self, ending: Ending) -> Ending | None:
-        """Add to ``ending`` what else waits and may be settled with it; returns what is to come after it."""
-        while len(ending.settlements) < _MOST_IN_A_BATCH:
-            try:
-                more = self._outbox.get_nowait()
-            except queue.Empty:
-                break
-            if more is None or more.lease_number != ending.lease_number:
-                return more
-            ending.add(more)
-        return _NOTHING_WAITS
+        while not self._closed.is_set():
+            ending = self.owner.collect(COLLECT_TIMEOUT)
+            if ending:
+                self._settle_one(consumer, ending)
+            elif self._closing.is_set():
+                return
 
     def _settle_one(self, consumer: Consumer, ending: Ending) -> None:
-        early = [Settlement(job.delivery) for job in ending.acknowledge]
-        settlements = ending.settlements + early
+        settlements = ending.settlements + [Settlement(job.delivery) for job in ending.acknowledge]
         self._persist(ending)
-        want = self.claims.take()
+        room = self.claims.take()
         settled = Settled()
-        if settlements or want:
-            settled = self._settle_with_consumer(consumer, settlements, want)
-        self.last_answer = time.monotonic()
-        self._call(self._on_settled, settled, ending, want)
-
-    def _on_settled(self, settled: Settled, ending: Ending, want: int) -> None:
-        self.claims.give_back(want)
-        self.unsettled -= len(ending.settlements)
-        if settled.stale:
-            self.owner.on_stale(settled.stale)
-        if ending.acknowledge:
-            lost = {id(settlement.delivery) for settlement in settled.stale}
-            self.owner.on_acknowledged([job for job in ending.acknowledge if id(job.delivery) not in lost])
-        self.owner.on_deliveries(settled.deliveries)
+        if settlements or room:
+            settled = self._settle_with_consumer(consumer, settlements, room)
+        self.owner.on_settled(ending, settled, room)
 
     def _persist(self, ending: Ending) -> None:
         """Store and publish what does not go with a settlement, before anything is acknowledged."""

@@ -57,15 +57,15 @@ class _Watchdog:
 
         worker = self.worker
         timeout = worker.app.conf.worker_stall_timeout
-        idle_since = worker.last_progress
-        if not timeout or time.monotonic() - idle_since < timeout or worker.dispatcher.busy():
-            self.restarted_at = None if worker.dispatcher.busy() else self.restarted_at
+        idle_since = worker.flow.last_progress
+        if not timeout or time.monotonic() - idle_since < timeout or worker.flow.busy():
+            self.restarted_at = None if worker.flow.busy() else self.restarted_at
             return
         sizes = [await asyncio.to_thread(worker.app.broker.size, queue.name) for queue in worker.queues]
-        if not any(size.ready > 0 for size in sizes) or worker.dispatcher.busy():
+        if not any(size.ready > 0 for size in sizes) or worker.flow.busy():
             self.restarted_at = None
             return
-        if self.restarted_at is not None and worker.last_progress < self.restarted_at:
+        if self.restarted_at is not None and worker.flow.last_progress < self.restarted_at:
             logger.critical("still nothing is claimed although work waits: the worker exits")
             worker.shut_down(Shutdown.COLD, _EXIT_STALLED)
             return

@@ -27,10 +27,10 @@ QUICK_DEATH = 1.0
 class ExecutorHandle:
     """The supervisor's view of one executor process.
 
-    ``jobs``: by number, what was sent to it and is not yet reported, oldest first. ``load``: their estimated seconds.
+    ``exited``: it is gone and its channel is not to be read any more. ``jobs``: by number, what was sent to it and is not yet reported, oldest first. ``load``: their estimated seconds.
     """
 
-    __slots__ = ("channel", "jobs", "load", "pid", "slot", "started", "stopping")
+    __slots__ = ("channel", "exited", "jobs", "load", "pid", "slot", "started", "stopping")
 
     def __init__(self, slot: int, channel: SupervisorEnd) -> None:
         self.slot = slot
@@ -40,12 +40,11 @@ class ExecutorHandle:
         self.load = 0.0
         self.started = time.monotonic()
         self.stopping = False
+        self.exited = False
 
 
 class PoolOwner(Protocol):
     """What the pool calls, in the event loop."""
-
-    def on_packets(self, executor: ExecutorHandle) -> None: ...
 
     def on_executor_exit(self, executor: ExecutorHandle, status: int) -> None: ...
 
@@ -84,7 +83,6 @@ class Pool:
             self._on_nursery_lost()
             return
         self.executors[slot] = executor
-        self._loop.add_reader(channel.fileno(), self.owner.on_packets, executor)
         self.owner.on_executor_started(executor)
 
     def _on_news(self) -> None:
@@ -103,7 +101,6 @@ class Pool:
 
     def _on_exit(self, executor: ExecutorHandle, status: int) -> None:
         del self.executors[executor.slot]
-        self._loop.remove_reader(executor.channel.fileno())
         self.owner.on_executor_exit(executor, status)
         executor.channel.close()
         if not self._stopping:
@@ -169,7 +166,6 @@ class Pool:
         self._stopping = True
         self._loop.remove_reader(self.nursery.fileno())
         for executor in self.executors.values():
-            self._loop.remove_reader(executor.channel.fileno())
             executor.channel.close()
         self.nursery.close()
         self.executors.clear()

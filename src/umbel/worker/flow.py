@@ -1,0 +1,323 @@
+"""The flow of work through the worker: deliveries in, packets out, reports in, settlements out.
+
+The threads of the link bring deliveries and fetch what is to be settled, the event loop tells of executors that start
+and die. All of it happens under one lock, for microseconds at a time; nothing here blocks, and nothing here talks to
+the broker.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from umbel.brokers.base import Action, Delivery, Settled, Settlement
+from umbel.executors import packets
+from umbel.worker.dispatch import Dispatcher
+from umbel.worker.intake import Intake
+from umbel.worker.job import Job
+from umbel.worker.journal import Journal
+from umbel.worker.link import Ending
+from umbel.worker.orphans import Orphans
+from umbel.worker.pool import ExecutorHandle, describe_exit
+from umbel.worker.switchboard import Switchboard
+
+if TYPE_CHECKING:
+    from umbel.app import Umbel
+    from umbel.executors.board import Board
+    from umbel.executors.packets import Report
+    from umbel.worker.link import Link
+
+logger = logging.getLogger("umbel.worker")
+
+_PACKETS_AT_ONCE = 256
+_ALL = 1 << 30
+_ACTIONS = {action.value: action for action in Action}
+
+
+class Flow:
+    """All work that the worker holds.
+
+    ``on_change`` is called, in any thread, after every change once the flow is stopping; ``on_link_broken`` with the
+    error when a thread of the link ended unexpectedly.
+    """
+
+    def __init__(
+        self,
+        app: Umbel,
+        board: Board,
+        executors: Callable[[], list[ExecutorHandle]],
+        on_change: Callable[[], None],
+        on_link_broken: Callable[[BaseException], None],
+    ) -> None:
+        conf = app.conf
+        self.app = app
+        self.board = board
+        self.on_change = on_change
+        self.on_link_broken = on_link_broken
+        self.intake = Intake(app, conf.worker_delivery_limit)
+        self.journal = Journal(app)
+        self.orphans = Orphans()
+        self.dispatcher = Dispatcher(executors, conf.worker_prefetch_seconds, conf.worker_prefetch_multiplier)
+        self.last_progress = time.monotonic()
+        self._executors = executors
+        self._crash_limit = conf.worker_crash_limit
+        self._lock = threading.RLock()
+        self._switchboard = Switchboard()
+        self._ending = Ending()
+        self._link: Link | None = None
+        self._stopping = False
+
+    # -- the link --
+
+    def attach(self, link: Link | None) -> None:
+        """Claim and settle through ``link`` from now on; None: what the last one had in hand will not be answered."""
+        with self._lock:
+            self._link = link
+            if link is None:
+                for job in self.dispatcher.waiting:
+                    self.dispatcher.forget(job)
+                self.dispatcher.waiting.clear()
+            self._ending.lease_number = self.board.lease_number
+            self._advance()
+
+    def wake(self) -> None:
+        self._switchboard.ring()
+
+    def collect(self, timeout: float) -> Ending:
+        """Settling thread: read what executors report; what there is to settle, in order. Waits for it."""
+        ready = self._switchboard.wait(0 if self._ending else timeout)
+        with self._lock:
+            for executor in ready:
+                if executor.exited:
+                    continue
+                for packet in executor.channel.receive(_PACKETS_AT_ONCE):
+                    self._on_packet(executor, packet)
+            if ready:
+                self._advance()
+            ending, self._ending = self._ending, Ending(lease_number=self.board.lease_number)
+            return ending
+
+    def on_deliveries(self, deliveries: list[Delivery], room: int) -> None:
+        with self._lock:
+            if self._link is not None:
+                self._link.claims.give_back(room)
+            self._admit(deliveries)
+            self._advance()
+            if self._ending:
+                self.wake()
+
+    def on_settled(self, ending: Ending, settled: Settled, room: int) -> None:
+        with self._lock:
+            if self._link is not None:
+                self._link.claims.give_back(room)
+            for settlement in settled.stale:
+                message = settlement.delivery.message
+                logger.warning("the hold on %s[%s] was lost before it could be settled", message.task, message.id)
+                self.orphans.remember(settlement)
+            if ending.acknowledge:
+                self._acknowledged(ending.acknowledge, settled.stale)
+            self._admit(settled.deliveries)
+            self._advance()
+
+    def on_lease_lost(self) -> None:
+        """Whatever is held is not ours any more: forget what has not begun, mark what runs."""
+        with self._lock:
+            for settlement in self._ending.settlements:
+                self.orphans.remember(settlement)
+            self._ending.settlements.clear()
+            self._ending.lease_number = self.board.lease_number
+            for job in self._take_back_unread():
+                if job.acknowledged:
+                    self.dispatcher.put(job)
+                else:
+                    self.dispatcher.forget(job)
+            for executor in self._executors():
+                for job in executor.jobs.values():
+                    if not job.acknowledged:
+                        self.orphans.lose(job)
+            self._advance()
+
+    def _admit(self, deliveries: list[Delivery]) -> None:
+        if deliveries:
+            self.last_progress = time.monotonic()
+        for delivery in deliveries:
+            if self._stopping:
+                self._ending.settlements.append(Settlement(delivery, Action.REQUEUE))
+                continue
+            if self.orphans and (adopted := self.orphans.adopt(delivery)):
+                if isinstance(adopted, Settlement):
+                    self._ending.settlements.append(adopted)
+                continue
+            settlement = self.intake.judge(delivery)
+            if settlement is not None:
+                self.journal.not_run(settlement)
+                self._ending.settlements.append(settlement)
+                continue
+            job = self.dispatcher.job(delivery)
+            if self.app.tasks[delivery.message.task].acks_late:
+                self.dispatcher.put(job)
+            else:
+                self.dispatcher.waiting.add(job)
+                self._ending.acknowledge.append(job)
+
+    def _acknowledged(self, jobs: list[Job], stale: list[Settlement]) -> None:
+        """Early acknowledgements were made; except for the stale ones these jobs run now, at most once."""
+        lost = {id(settlement.delivery) for settlement in stale}
+        for job in jobs:
+            if job not in self.dispatcher.waiting:
+                continue
+            self.dispatcher.waiting.discard(job)
+            if id(job.delivery) in lost:
+                self.dispatcher.forget(job)
+                continue
+            job.acknowledged = True
+            if self._stopping:
+                self._give_back(job)
+            else:
+                self.dispatcher.put(job)
+
+    # -- reports --
+
+    def _on_packet(self, executor: ExecutorHandle, packet: bytes) -> None:
+        kind, number = packets.kind_of(packet), packets.number_of(packet)
+        if kind == packets.OUTCOME:
+            report = packets.decode_report(packet)
+            job = self.dispatcher.finish(executor, number, report.runtime)
+            if job is not None:
+                self._conclude(job, report)
+        elif kind == packets.REPORT:
+            self._ending.results.append(packets.decode_state(packet))
+        elif kind == packets.REFUSED:
+            job = self.dispatcher.finish(executor, number, None)
+            if job is not None:
+                self.orphans.end(job)
+                self._requeue(job)
+
+    def _conclude(self, job: Job, report: Report) -> None:
+        self.last_progress = time.monotonic()
+        self.journal.ended(job.message, report)
+        if job.acknowledged:
+            self._ending.publish += report.publish
+            if report.result is not None:
+                self._ending.results.append(report.result)
+            return
+        self.orphans.end(job)
+        action = _ACTIONS[report.action]
+        self._ending.settlements.append(
+            Settlement(job.delivery, action, report.delay, False, report.reason, report.result, report.publish)
+        )
+
+    # -- executors --
+
+    def on_executor_started(self, executor: ExecutorHandle) -> None:
+        with self._lock:
+            self._switchboard.add(executor)
+            self._advance()
+
+    def on_executor_exit(self, executor: ExecutorHandle, status: int) -> None:
+        """Recover what it had: outcomes that it sent, packets that it did not read; the rest died with it."""
+        with self._lock:
+            self._switchboard.remove(executor)
+            executor.exited = True
+            for packet in executor.channel.receive(_ALL):
+                self._on_packet(executor, packet)
+            unread = self.dispatcher.take_back(executor, _ALL)
+            lost = list(executor.jobs.values())
+            executor.jobs.clear()
+            if not executor.stopping:
+                logger.error("executor %d %s", executor.pid, describe_exit(status))
+            self.dispatcher.put_back(lost[1:] + unread)
+            for job in lost[:1]:
+                self._crashed(job, describe_exit(status))
+            if self._stopping:
+                self._give_back_unread()
+            self._advance()
+            self.wake()
+
+    def _crashed(self, job: Job, how: str) -> None:
+        self.dispatcher.forget(job)
+        self.orphans.end(job)
+        message, crashes = job.message, job.delivery.deliveries + 1
+        reason = f"the executor that ran it {how}"
+        if job.acknowledged or self.app.tasks[message.task].reject_on_worker_lost is False:
+            self.journal.lost(message, reason, "not run again")
+            result = self.intake.failure(job.delivery, reason)
+            if not job.acknowledged:
+                self._ending.settlements.append(Settlement(job.delivery, result=result))
+            elif result is not None:
+                self._ending.results.append(result)
+        elif crashes >= self._crash_limit:
+            reason = f"{reason}; {crashes} times now"
+            self.journal.lost(message, reason, "dead-lettered")
+            result = self.intake.failure(job.delivery, reason)
+            self._ending.settlements.append(Settlement(job.delivery, Action.DEAD_LETTER, reason=reason, result=result))
+        else:
+            self.journal.lost(message, reason, f"delivered again ({crashes} of {self._crash_limit})")
+            self._ending.settlements.append(Settlement(job.delivery, Action.REQUEUE, count=True))
+
+    # -- stopping --
+
+    def stop(self) -> None:
+        """Admit nothing any more; what no executor has begun goes back to its queue, in order."""
+        with self._lock:
+            self._stopping = True
+            self._give_back_unread()
+            self._advance()
+            self.wake()
+
+    def give_back_running(self) -> None:
+        """Put back what executors run; they are to be killed next."""
+        with self._lock:
+            for executor in self._executors():
+                for packet in executor.channel.receive(_ALL):
+                    self._on_packet(executor, packet)
+                for job in executor.jobs.values():
+                    self._give_back(job)
+                executor.jobs.clear()
+            self.wake()
+
+    def busy(self) -> bool:
+        """Whether anything is held that has not ended."""
+        with self._lock:
+            return self.dispatcher.busy()
+
+    def close(self) -> None:
+        self._switchboard.close()
+
+    def _give_back_unread(self) -> None:
+        for job in sorted(self._take_back_unread(), key=lambda job: job.number):
+            self._give_back(job)
+
+    def _take_back_unread(self) -> list[Job]:
+        jobs = self.dispatcher.drop_backlog()
+        for executor in self._executors():
+            jobs += self.dispatcher.take_back(executor, _ALL)
+        return jobs
+
+    def _give_back(self, job: Job) -> None:
+        self.dispatcher.forget(job)
+        self._requeue(job)
+
+    def _requeue(self, job: Job) -> None:
+        if job.acknowledged:
+            self._ending.publish.append(job.message)
+        elif not job.lost:
+            self._ending.settlements.append(Settlement(job.delivery, Action.REQUEUE))
+
+    # -- passing on --
+
+    def _advance(self) -> None:
+        """After any news: send out what can be, and say how much more is wanted."""
+        dispatcher, link = self.dispatcher, self._link
+        dispatcher.pump()
+        idle = dispatcher.idle()
+        if idle:
+            dispatcher.balance()
+        if self._stopping:
+            self.on_change()
+        elif link is not None:
+            idle_lane = idle > 0 and not dispatcher.backlog
+            link.claims.offer(dispatcher.wanted(), idle=idle_lane, window=dispatcher.held_window())
