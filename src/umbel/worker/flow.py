@@ -56,7 +56,7 @@ class Flow:
         self.app = app
         self.board = board
         self.on_change = on_change
-        self.on_link_broken = on_link_broken
+        self._tell_broken = on_link_broken
         self.intake = Intake(app, conf.worker_delivery_limit)
         self.journal = Journal(app)
         self.orphans = Orphans()
@@ -85,6 +85,9 @@ class Flow:
 
     def wake(self) -> None:
         self._switchboard.ring()
+
+    def on_link_broken(self, error: BaseException) -> None:
+        self._tell_broken(error)
 
     def collect(self, timeout: float) -> Ending:
         """Settling thread: read what executors report; what there is to settle, in order. Waits for it."""
