@@ -74,6 +74,7 @@ def open_broker(conf: Settings) -> Broker:
             connect_timeout=min(conf.broker_connection_timeout or timeout, timeout),
             key_prefix=conf.key_prefix,
             mixed_fleet=conf.mixed_fleet,
+            lowest_priority_first=conf.mixed_fleet,
             delivery_limit=conf.worker_delivery_limit,
             dead_letter_expires=conf.dead_letter_expires or 0.0,
             ssl=conf.broker_use_ssl or None,
