@@ -17,13 +17,14 @@ import msgspec
 from msgspec import Struct
 
 from umbel.brokers.base import Consumer, Delivery, Settled, Settlement
-from umbel.brokers.envelope import decode_envelope
+from umbel.brokers.redis_adoption import Adoption, Lease, read_delivery
 from umbel.brokers.redis_keys import STEPS, Source
-from umbel.brokers.redis_scripts import BEGIN, CLAIM, END, RECOVER, RENEW, SETTLE
+from umbel.brokers.redis_lease_scripts import BEGIN, END, RECOVER, RENEW
+from umbel.brokers.redis_scripts import CLAIM, SETTLE
 from umbel.brokers.redis_settling import Settling
 from umbel.brokers.redis_wake import Wakes, Woken
-from umbel.errors import InvalidTaskError, OperationalError
-from umbel.message import Message, new_id
+from umbel.errors import OperationalError
+from umbel.message import new_id
 from umbel.queues import Queue
 
 if TYPE_CHECKING:
@@ -42,14 +43,6 @@ MOST_WAITS = 16
 
 REVERSE_EVERY = 16
 """Every so many claims begin with the lowest priority, so that it is never starved."""
-
-
-class Lease(Struct, frozen=True):
-    """One lease of a consumer, and the arguments that every script call under it begins with."""
-
-    id: str
-    head: tuple[str, str, str, str, str]
-    landings: tuple[str, ...]
 
 
 class Lost(Struct, frozen=True):
@@ -87,12 +80,12 @@ class RedisConsumer(Consumer):
         self._settles = 0
         self._next_tag = 0
         self._turn = 0
-        self._counted: dict[str, bytes] = {}
         self._lost: list[Lost] = []
         self._found: list[Delivery] = []
         self._concluded: dict[Any, bool] = {}
         self._look_at = 0.0
         self._dead: Lease | None = None
+        self._adoption = Adoption(self._links, self._lists)
         self._closed = False
         self._settling = Settling(broker)
         for queue in self._queues:
@@ -134,7 +127,7 @@ class RedisConsumer(Consumer):
         for index in landings:
             landed += (index, lease.landings[index], self._lists[index].key)
         order = self._order()
-        stop = 11 + len(landed) + len(order)
+        stop = 10 + len(landed) + len(order)
         return [*lease.head, call, first, limit, stop, len(landings), *landed, *order]
 
     def _reserve(self, count: int) -> int:
@@ -150,6 +143,7 @@ class RedisConsumer(Consumer):
         with self._receiving:
             if self._closed:
                 return []
+            self._adoption.conclude(self._wakes)
             self._recover()
             found = self._take_found(limit)
             if found or limit <= 0:
@@ -167,8 +161,11 @@ class RedisConsumer(Consumer):
         lease = self._lease
         woken = Woken.HINT
         while not self._closed and self._lease is lease:
-            if woken is not Woken.NOT or time.monotonic() >= self._look_at:
-                claimed = self._claim(lease, limit, unblock=woken is Woken.LANDED)
+            if woken is Woken.LANDED:
+                first = self._reserve(len(self._wakes.landed))
+                return self._adoption.begin(lease, self._wakes, limit, first)
+            if woken is Woken.HINT or time.monotonic() >= self._look_at:
+                claimed = self._claim(lease, limit)
                 if claimed:
                     return claimed + self._stop_waiting(lease, limit - len(claimed))
             rest = deadline - time.monotonic()
@@ -217,30 +214,20 @@ class RedisConsumer(Consumer):
         return self._deliveries(reply, 2, first)
 
     def _deliveries(self, reply: list[Any], at: int, number: int) -> list[Delivery]:
-        """What a script claimed: ``reply[at]`` are the counts, then list indexes and envelopes in turn."""
-        counts = reply[at]
+        """What a script claimed: list indexes and envelopes in turn, from ``reply[at]`` on."""
         claimed: list[Delivery] = []
-        for position in range(at + 1, len(reply), 2):
+        for position in range(at, len(reply), 2):
             index: int = reply[position]
             queue = self._lists[index].queue
             for envelope in reply[position + 1]:
-                claimed.append(_delivery(f"{index}:{number}", queue, envelope))
+                claimed.append(read_delivery(f"{index}:{number}", queue, envelope))
                 number += 1
-        if counts:
-            self._note_counts(claimed, counts)
         return claimed
-
-    def _note_counts(self, claimed: list[Delivery], counts: list[bytes]) -> None:
-        by_tag = {delivery.tag: delivery for delivery in claimed}
-        for tag, count, sha in zip(counts[::3], counts[1::3], counts[2::3], strict=True):
-            delivery = by_tag[tag.decode()]
-            delivery.deliveries = int(count)
-            delivery.message = msgspec.structs.replace(delivery.message, redelivered=True)
-            self._counted[delivery.tag] = sha
 
     # -- settling --
 
     def settle(self, settlements: Sequence[Settlement], want: int = 0) -> Settled:
+        self._adoption.finish()
         self._recover()
         if self._found and not want:
             self._wakes.interrupt()
@@ -253,7 +240,7 @@ class RedisConsumer(Consumer):
         if not pending and want <= 0:
             return Settled(found, stale)
         lease = self._lease
-        body = self._settling.arguments(pending, self._lists, self._counted)
+        body = self._settling.arguments(pending, self._lists)
         self._settles += 1
         call, first = self._settles, self._reserve(max(want, 0))
         part = self._claim_part(lease, call, first, want, ())
@@ -271,9 +258,6 @@ class RedisConsumer(Consumer):
                 self._dead = lease
             return Settled(found, [*stale, *pending])
         stale += [pending[position] for position in reply[1]]
-        if self._counted:
-            for settlement in pending:
-                self._counted.pop(settlement.delivery.tag, None)
         return Settled(found + self._deliveries(reply, 3, first), stale)
 
     def _not_yet_done(self, settlements: Sequence[Settlement], stale: list[Settlement]) -> list[Settlement]:
@@ -310,12 +294,9 @@ class RedisConsumer(Consumer):
                 if done:
                     self._concluded |= {tag: number in positions for number, tag in enumerate(call.tags)}
             entries = reply[2]
-            for tag, envelope, count, sha in zip(*(entries[part::4] for part in range(4)), strict=True):
+            for tag, envelope in zip(entries[::2], entries[1::2], strict=True):
                 text = tag.decode()
-                delivery = _delivery(text, self._lists[int(text.partition(":")[0])].queue, envelope)
-                if int(count):
-                    self._note_counts([delivery], [tag, count, sha])
-                self._found.append(delivery)
+                self._found.append(read_delivery(text, self._lists[int(text.partition(":")[0])].queue, envelope))
 
     # -- the lease --
 
@@ -326,7 +307,7 @@ class RedisConsumer(Consumer):
         self._links.run(BEGIN, (keys.prefix, id, self._seconds, lists, self._name))
         return Lease(
             id=id,
-            head=(keys.consumers, keys.consumer(id), keys.held(id), keys.deliveries, id),
+            head=(keys.consumers, keys.consumer(id), keys.held(id), id),
             landings=tuple(keys.landing(id, index) for index in range(len(self._lists))),
         )
 
@@ -343,7 +324,7 @@ class RedisConsumer(Consumer):
             self._lost.clear()
             self._found.clear()
             self._concluded.clear()
-            self._counted.clear()
+            self._adoption.drop()
             self._lease = fresh
         self._wakes.interrupt()
         return False
@@ -359,6 +340,7 @@ class RedisConsumer(Consumer):
         with self._receiving:
             self._wakes.close()
             try:
+                self._adoption.finish()
                 self._links.run(END, (self._keys.prefix, self._lease.id, int(self._wakes.broke)))
                 self._delete_own_queues()
             except OperationalError as error:
@@ -368,11 +350,3 @@ class RedisConsumer(Consumer):
         for queue in self._queues:
             if queue.auto_delete and not self._broker.is_consumed(queue.name):
                 self._broker.delete(queue.name)
-
-
-def _delivery(tag: str, queue: str, envelope: bytes) -> Delivery:
-    try:
-        return Delivery(tag, queue, decode_envelope(envelope, queue))
-    except InvalidTaskError as error:
-        message = Message(id="", task="", queue=queue, headers=b"{}", body=envelope)
-        return Delivery(tag, queue, message, fault=str(error))

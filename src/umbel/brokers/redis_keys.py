@@ -1,6 +1,8 @@
 """Names of the keys that Umbel uses in Redis; every name has the application's key prefix in front.
 
 Celery's: ``<queue>`` and ``<queue>\\x06\\x163|6|9`` (lists by priority, LPUSH in, RPOP out), ``_kombu.binding.*``.
+A message whose delivery failed has a space in front of its envelope for each time.
+
 Umbel's own all begin with ``umbel.``:
 
 ====================================  ======  ==================================================================
@@ -74,10 +76,6 @@ class Keys(Struct, frozen=True):
     @property
     def consumers(self) -> str:
         return f"{self.prefix}umbel.consumers"
-
-    @property
-    def deliveries(self) -> str:
-        return f"{self.prefix}umbel.deliveries"
 
     def consumer(self, consumer: str) -> str:
         return f"{self.prefix}umbel.consumer.{consumer}"

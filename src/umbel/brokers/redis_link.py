@@ -174,11 +174,20 @@ class Link:
 
         ``before`` are other commands to send first; their answers must be no refusals.
         """
-        if before:
-            self.send(b"".join(before), timeout)
-        for command in commands:
+        self.begin(commands, timeout, before)
+        return self.finish(script, commands, timeout, len(before))
+
+    def begin(self, commands: Sequence[bytes], timeout: float, before: Sequence[bytes]) -> None:
+        """Send what ``run_all`` sends; ``finish`` must follow. Raises OperationalError."""
+        if len(commands) == 1:
+            self.send(b"".join((*before, *commands)) if before else commands[0], timeout)
+            return
+        for command in (*before, *commands):
             self.send(command, timeout)
-        first = [self.read(timeout) for _ in before]
+
+    def finish(self, script: Script, commands: Sequence[bytes], timeout: float, before: int) -> list[Any]:
+        """The answers to what ``begin`` sent. Raises as ``call``."""
+        first = [self.read(timeout) for _ in range(before)]
         replies = [self.read(timeout) for _ in commands]
         unknown = [number for number, reply in enumerate(replies) if _is_unknown_script(reply)]
         if unknown:

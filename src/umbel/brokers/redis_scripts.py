@@ -1,4 +1,4 @@
-"""The Lua scripts of the Redis broker's way of a task: publish, claim, settle, and the leases they hang on.
+"""The Lua scripts of a message's way through Redis: publish, claim, adopt, settle.
 
 Each is one atomic step in the server. They judge time by the server's clock and read nothing but key names, tags and
 numbers: envelopes pass through undecoded. Arguments are listed at the top of each script in their order.
@@ -8,12 +8,6 @@ from __future__ import annotations
 
 from umbel.brokers.redis_keys import SEPARATOR, UNIQUE
 from umbel.brokers.redis_link import Script
-
-GHOST_TIME = 900
-"""Seconds for which a reaped consumer's landing places are still looked at."""
-
-COUNT_TIME = 7 * 86400
-"""Seconds without any failed delivery after which the counts of failed deliveries are forgotten."""
 
 _DELAY = """
 -- Who sleeps until the next due time is told when there is an earlier one.
@@ -47,76 +41,62 @@ return 1
 """
 )
 
-_CLOCK = """
+CLOCK = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 """
 
-_COUNTS = f"""
-local function count_failure(deliveries, raw)
-  local count = redis.call('HINCRBY', deliveries, redis.sha1hex(raw), 1)
-  redis.call('EXPIRE', deliveries, {COUNT_TIME})
-  return count
-end
+COUNTS = """
+-- A failed delivery is counted by a space in front of the envelope, which is JSON to every reader all the same.
+local function failures(raw) return #string.match(raw, '^ *') end
 
-local function bury(index, letters, unique, raw, step, reason, count, expires)
+local function bury(index, letters, unique, raw, step, reason, expires)
   local id = string.sub(redis.sha1hex(unique), 1, 12)
   local old = redis.call('ZRANGE', index, '-inf', now - expires, 'BYSCORE', 'LIMIT', 0, 1000)
   if #old > 0 then
     redis.call('ZREM', index, unpack(old))
     redis.call('HDEL', letters, unpack(old))
   end
-  local letter = cjson.encode({{reason = reason, at = now, deliveries = count, step = step}})
+  local count = failures(raw)
+  local letter = cjson.encode({reason = reason, at = now, deliveries = count, step = step})
   redis.call('ZADD', index, now, id)
-  redis.call('HSET', letters, id, letter .. '\\n' .. raw)
+  redis.call('HSET', letters, id, letter .. '\\n' .. string.sub(raw, count + 1))
   redis.call('EXPIRE', index, math.ceil(expires))
   redis.call('EXPIRE', letters, math.ceil(expires))
 end
 """
 
 _CLAIM = f"""
--- consumers, record, held, deliveries, consumer id, number of this call, first tag, limit, end of the claim part,
+-- consumers, record, held, consumer id, number of this call, first tag, limit, end of the claim part,
 -- n landing triples (list index, landing key, list key), n delayed pairs (delayed key, base list), then pairs
 -- (list index, list key) in the order of claiming.
-local consumers, record, held, deliveries, id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local call, tag, left, stop = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-local landings = tonumber(ARGV[10])
+local consumers, record, held, id = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local call, tag, left, stop = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local landings = tonumber(ARGV[9])
 
 local function give_landed_back()
-  for at = 11, 10 + 3 * landings, 3 do
+  for at = 10, 9 + 3 * landings, 3 do
     while redis.call('LMOVE', ARGV[at + 1], ARGV[at + 2], 'RIGHT', 'RIGHT') do end
   end
 end
 
--- Appends the earliest due time ('' if something was claimed), counts of failed deliveries, and pairs
--- (list index, envelopes).
+-- Appends the earliest due time ('' if something was claimed), and pairs (list index, envelopes).
 local function claim(reply)
-  local counts = {{}}
-  local counting = redis.call('EXISTS', deliveries) == 1
   local due_at = #reply + 1
-  reply[due_at], reply[due_at + 1] = '', counts
+  reply[due_at] = ''
 
   local function hold(index, values)
     local fields = {{}}
     for number, value in ipairs(values) do
       fields[2 * number - 1], fields[2 * number] = index .. ':' .. tag, value
       tag = tag + 1
-      if counting then
-        local sha = redis.sha1hex(value)
-        local count = redis.call('HGET', deliveries, sha)
-        if count then
-          counts[#counts + 1] = fields[2 * number - 1]
-          counts[#counts + 1] = count
-          counts[#counts + 1] = sha
-        end
-      end
     end
     redis.call('HSET', held, unpack(fields))
     left = left - #values
     reply[#reply + 1], reply[#reply + 2] = tonumber(index), values
   end
 
-  for at = 11, 10 + 3 * landings, 3 do
+  for at = 10, 9 + 3 * landings, 3 do
     repeat
       local value
       if left > 0 then
@@ -128,7 +108,7 @@ local function claim(reply)
     until not value
   end
 
-  local at = 11 + 3 * landings
+  local at = 10 + 3 * landings
   local delayed = tonumber(ARGV[at])
   for pair = at + 1, at + 2 * delayed, 2 do
     local due = redis.call('ZRANGE', ARGV[pair], '-inf', now, 'BYSCORE', 'LIMIT', 0, 500)
@@ -154,7 +134,7 @@ local function claim(reply)
     if left <= 0 then break end
   end
 
-  if #reply == due_at + 1 then
+  if #reply == due_at then
     for pair = at + 1, at + 2 * delayed, 2 do
       local first = redis.call('ZRANGE', ARGV[pair], 0, 0, 'WITHSCORES')
       if first[2] and (reply[due_at] == '' or tonumber(first[2]) < reply[due_at]) then
@@ -168,7 +148,7 @@ end
 """
 
 CLAIM = Script(
-    _CLOCK
+    CLOCK
     + _CLAIM
     + """
 -- Returns 0 when the lease is lost, 2 when a later call has overtaken this one, else 1 and what claim appends.
@@ -181,6 +161,25 @@ if fence and call <= tonumber(fence) then return {2} end
 return claim({1})
 """
 )
+
+ADOPT = Script("""
+-- consumers, held, consumer id, n, n * (tag, landing key), then pairs (landing key, list key).
+-- Holds what landed under the tags by which it was delivered already, and gives all else that landed back. May be
+-- repeated.
+local at = 5 + 2 * tonumber(ARGV[4])
+if redis.call('ZSCORE', ARGV[1], ARGV[3]) then
+  for pair = 5, at - 1, 2 do
+    if redis.call('HEXISTS', ARGV[2], ARGV[pair]) == 0 then
+      local value = redis.call('RPOP', ARGV[pair + 1])
+      if value then redis.call('HSET', ARGV[2], ARGV[pair], value) end
+    end
+  end
+end
+for pair = at, #ARGV, 2 do
+  while redis.call('LMOVE', ARGV[pair], ARGV[pair + 1], 'RIGHT', 'RIGHT') do end
+end
+return 1
+""")
 
 GUARDED_STORE = """
 -- A stored SUCCESS is recognised in JSON, pickle and MessagePack at the beginning, in YAML on its own line.
@@ -200,16 +199,16 @@ end
 """
 
 SETTLE = Script(
-    _CLOCK
+    CLOCK
     + _DELAY
-    + _COUNTS
+    + COUNTS
     + _CLAIM
     + GUARDED_STORE
     + f"""
 -- After the claim part: milliseconds that successful results are kept; then settlements:
 --   'a', tag                       acknowledge
 --   'r', tag, key, payload         acknowledge, and store a successful result
---   'x', tag, action, five arguments of the action, SHA-1 of a counted delivery or '' or '1' (count it),
+--   'x', tag, action, five arguments of the action, '1' to count the delivery as failed,
 --        n results, n * (key, payload, milliseconds, guarded), m, m * (kind, key, score, value)
 -- Returns 0 when the lease is lost, 2 when this call was here before, else 1, the positions of the settlements
 -- whose hold was lost, and what claim appends.
@@ -228,8 +227,7 @@ local ends = {{
     end
   end,
   bury = function(raw, index, letters, step, reason, tag, expires)
-    local count = tonumber(redis.call('HGET', deliveries, redis.sha1hex(raw)) or '0')
-    bury(index, letters, id .. tag, raw, step, reason, count, tonumber(expires))
+    bury(index, letters, id .. tag, raw, step, reason, tonumber(expires))
   end,
   park = function(raw, index, list, step, task)
     redis.call('LPUSH', list, step .. raw)
@@ -270,7 +268,7 @@ while at <= #ARGV do
           redis.call('LPUSH', ARGV[message + 1], ARGV[message + 3])
         end
       end
-      if counted == '1' then count_failure(deliveries, raw) end
+      if counted == '1' then raw = ' ' .. raw end
       local a, b, c, d, e = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
       if action == 'requeue' then
         ends.requeue(raw, a, b, c, d, tag_)
@@ -279,7 +277,6 @@ while at <= #ARGV do
       elseif action == 'park' then
         ends.park(raw, a, b, c, d)
       end
-      if counted ~= '' and action ~= 'requeue' then redis.call('HDEL', deliveries, redis.sha1hex(raw)) end
     else
       stale[#stale + 1] = position
     end
@@ -287,150 +284,8 @@ while at <= #ARGV do
   end
   position = position + 1
 end
-redis.call('HSET', record, 'settles', ARGV[6], 'stale', table.concat(stale, ' '))
-if left <= 0 then return {{1, stale, '', {{}}}} end
+redis.call('HSET', record, 'settles', ARGV[5], 'stale', table.concat(stale, ' '))
+if left <= 0 then return {{1, stale, ''}} end
 return claim({{1, stale}})
 """
 )
-
-_GIVE_BACK = f"""
--- Puts all that a consumer holds back to where it was; counted entries beyond the limit are dead-lettered.
-local function give_back(prefix, id, counted, limit, expires)
-  local record = prefix .. 'umbel.consumer.' .. id
-  local held = prefix .. 'umbel.held.' .. id
-  local deliveries = prefix .. 'umbel.deliveries'
-  local lists = cjson.decode(redis.call('HGET', record, 'lists') or '[]')
-  local flat = redis.call('HGETALL', held)
-  local entries = {{}}
-  for at = 1, #flat, 2 do
-    local index, number = string.match(flat[at], '(%d+):(%d+)')
-    entries[#entries + 1] = {{tonumber(number), tonumber(index) + 1, flat[at + 1], flat[at]}}
-  end
-  table.sort(entries, function(one, other) return one[1] > other[1] end)
-  for _, entry in ipairs(entries) do
-    local list, raw = lists[entry[2]], entry[3]
-    local count = counted and count_failure(deliveries, raw) or 0
-    if count > limit then
-      local reason = 'delivered ' .. count .. ' times, and each time the worker was lost'
-      bury(prefix .. 'umbel.dead.' .. list[2], prefix .. 'umbel.dead_letters.' .. list[2], id .. entry[4], raw,
-        tostring(list[3]), reason, count, expires)
-      redis.call('HDEL', deliveries, redis.sha1hex(raw))
-    else
-      redis.call('RPUSH', list[1], raw)
-    end
-  end
-  redis.call('DEL', held)
-end
-
-local function collect_landed(prefix, id)
-  local lists = cjson.decode(redis.call('HGET', prefix .. 'umbel.consumer.' .. id, 'lists') or '[]')
-  for index, list in ipairs(lists) do
-    local landing = prefix .. 'umbel.landing.' .. id .. '.' .. (index - 1)
-    while redis.call('LMOVE', landing, list[1], 'RIGHT', 'RIGHT') do end
-  end
-end
-
-local function remember_ghost(prefix, id)
-  redis.call('ZADD', prefix .. 'umbel.ghosts', now, id)
-  redis.call('EXPIRE', prefix .. 'umbel.ghosts', {GHOST_TIME})
-  redis.call('EXPIRE', prefix .. 'umbel.consumer.' .. id, {GHOST_TIME})
-end
-"""
-
-BEGIN = Script(
-    _CLOCK
-    + """
--- prefix, consumer id, lease, lists (JSON), name
-redis.call('HSET', ARGV[1] .. 'umbel.consumer.' .. ARGV[2], 'lists', ARGV[4], 'name', ARGV[5], 'lease', ARGV[3])
-redis.call('ZADD', ARGV[1] .. 'umbel.consumers', now + ARGV[3], ARGV[2])
-return 1
-"""
-)
-
-RENEW = Script(
-    _CLOCK
-    + _COUNTS
-    + _GIVE_BACK
-    + f"""
--- prefix, consumer id, lease, delivery limit, seconds that dead letters are kept. Returns whether the lease is ours.
-local prefix, id, lease, limit, expires = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local consumers, ghosts = prefix .. 'umbel.consumers', prefix .. 'umbel.ghosts'
-local ours = redis.call('ZSCORE', consumers, id)
-if ours then redis.call('ZADD', consumers, now + lease, id) end
-
-local late = redis.call('ZRANGE', consumers, '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)
-if #late > 0 then
-  -- While the server was down nobody could renew: after a restart every lease counts anew.
-  local info = redis.pcall('INFO', 'server')
-  local up = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)')) or math.huge
-  for _, other in ipairs(late) do
-    if up >= tonumber(redis.call('HGET', prefix .. 'umbel.consumer.' .. other, 'lease') or '0') then
-      give_back(prefix, other, true, limit, expires)
-      redis.call('ZREM', consumers, other)
-      remember_ghost(prefix, other)
-    end
-  end
-end
-
--- A wait that was on its way when its consumer was reaped may have landed something since.
-for _, ghost in ipairs(redis.call('ZRANGE', ghosts, 0, -1)) do collect_landed(prefix, ghost) end
-redis.call('ZREMRANGEBYSCORE', ghosts, '-inf', now - {GHOST_TIME})
-return ours and 1 or 0
-"""
-)
-
-END = Script(
-    _CLOCK
-    + _COUNTS
-    + _GIVE_BACK
-    + """
--- prefix, consumer id, '1' when a wait may still be on its way. Returns whether the lease was ours.
-local prefix, id = ARGV[1], ARGV[2]
-if redis.call('ZREM', prefix .. 'umbel.consumers', id) == 0 then return 0 end
-give_back(prefix, id, false, 0, 0)
-collect_landed(prefix, id)
-if ARGV[3] == '1' then
-  remember_ghost(prefix, id)
-else
-  redis.call('DEL', prefix .. 'umbel.consumer.' .. id)
-end
-return 1
-"""
-)
-
-RECOVER = Script("""
--- consumers, record, held, deliveries, consumer id, then calls whose answers were lost:
--- (kind 'claims' or 'settles', number of the call, first tag, end of its tags).
--- Makes sure that none of them can still run. Returns 0 when the lease is lost; else 1, for each call whether it was
--- done and its stale positions, and all envelopes with the tags of these calls: tag, envelope, count, SHA-1.
-if not redis.call('ZSCORE', ARGV[1], ARGV[5]) then return {0} end
-local record, held, deliveries = ARGV[2], ARGV[3], ARGV[4]
-local calls, entries = {}, {}
-for at = 6, #ARGV, 4 do
-  local last = redis.call('HGET', record, ARGV[at])
-  local done = last and tonumber(last) >= tonumber(ARGV[at + 1])
-  calls[#calls + 1] = done and 1 or 0
-  calls[#calls + 1] = done and ARGV[at] == 'settles' and redis.call('HGET', record, 'stale') or ''
-  if not done then redis.call('HSET', record, ARGV[at], ARGV[at + 1]) end
-end
-local found = {}
-for _, tag in ipairs(redis.call('HKEYS', held)) do
-  local number = tonumber(string.match(tag, ':(%d+)'))
-  for at = 6, #ARGV, 4 do
-    if number >= tonumber(ARGV[at + 2]) and number < tonumber(ARGV[at + 3]) then
-      found[#found + 1] = {number, tag}
-      break
-    end
-  end
-end
-table.sort(found, function(one, other) return one[1] < other[1] end)
-for _, entry in ipairs(found) do
-  local raw = redis.call('HGET', held, entry[2])
-  local sha = redis.sha1hex(raw)
-  entries[#entries + 1] = entry[2]
-  entries[#entries + 1] = raw
-  entries[#entries + 1] = redis.call('HGET', deliveries, sha) or '0'
-  entries[#entries + 1] = sha
-end
-return {1, calls, entries}
-""")

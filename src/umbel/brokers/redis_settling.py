@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from umbel.backends.base import Result
@@ -22,9 +22,7 @@ class Settling:
         self._broker = broker
         self._keys = broker.keys
 
-    def arguments(
-        self, settlements: Sequence[Settlement], lists: Sequence[Source], counted: Mapping[str, bytes]
-    ) -> list[Any]:
+    def arguments(self, settlements: Sequence[Settlement], lists: Sequence[Source]) -> list[Any]:
         """The script's arguments after the claim part. Raises UnroutableMessage for a message to be published."""
         prefix = self._broker.results_prefix
         usual = next((item.result.expires for item in settlements if item.result is not None), 0.0)
@@ -32,20 +30,20 @@ class Settling:
         for item in settlements:
             result = item.result
             tag = item.delivery.tag
-            if item.action is Action.ACK and not item.publish and tag not in counted:
+            if item.action is Action.ACK and not item.publish:
                 if result is None:
                     written += ("a", tag)
                     continue
                 if result.state == "SUCCESS" and result.expires == usual:
                     written += ("r", tag, result_key(prefix, result.task_id), result.payload)
                     continue
-            written += self._whole(item, lists, counted.get(tag, b""))
+            written += self._whole(item, lists)
         return written
 
-    def _whole(self, item: Settlement, lists: Sequence[Source], sha: bytes) -> list[Any]:
+    def _whole(self, item: Settlement, lists: Sequence[Source]) -> list[Any]:
         tag = item.delivery.tag
-        counted: bytes | str = "1" if item.count else sha
-        written: list[Any] = ["x", tag, *self._action(item, lists[int(tag.partition(":")[0])]), counted]
+        action = self._action(item, lists[int(tag.partition(":")[0])])
+        written: list[Any] = ["x", tag, *action, int(item.count)]
         written += self._result(item.result)
         moment = now()
         places = [place for message in item.publish for place in self._broker.publishing.places(message, moment)]

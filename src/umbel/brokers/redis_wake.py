@@ -48,6 +48,8 @@ class Wakes:
         self._interrupted = False
         self.landable: set[int] = set()
         """Lists from which something may have landed since ``adopted`` was last called."""
+        self.landed: list[tuple[int, bytes]] = []
+        """What the last ``sleep`` saw landing: list indexes and envelopes."""
 
     @property
     def waiting(self) -> bool:
@@ -89,6 +91,7 @@ class Wakes:
         deadline = time.monotonic() + timeout
         woken = Woken.NOT
         ended = False
+        self.landed = []
         while woken is Woken.NOT and not ended and not self._interrupted:
             rest = deadline - time.monotonic()
             if rest <= 0:
@@ -106,7 +109,8 @@ class Wakes:
                         continue
                     self._waiting.pop(index, None)
                     ended = ended or reply is None
-                    if reply is not None:
+                    if isinstance(reply, bytes):
+                        self.landed.append((index, reply))
                         woken = Woken.LANDED
         return woken
 
