@@ -7,27 +7,45 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from umbel.current import current_request
+from umbel.errors import OperationalError, PublishTimeout
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
+    from umbel.brokers.base import Broker
     from umbel.groups import GroupResult
     from umbel.message import Message
+    from umbel.queues import Queue
     from umbel.result import AsyncResult
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 
 
 def publish(app: Umbel, declared: set[str], messages: Sequence[Message], timeout: float | None) -> None:
     """What ``Umbel.publish`` does. ``declared``: names of the queues that need no declaration any more."""
     limit: float = app.conf.publish_timeout if timeout is None else timeout
-    started = time.monotonic()
+    deadline = time.monotonic() + limit
     backend, broker = app.backend, app.broker
     if not backend.features.knows_nothing:
         backend.on_publish([message.id for message in messages])
     for message in messages:
         if message.queue not in declared:
             if not message.exchange or message.queue in app.queues():
-                broker.declare(app.routes.queue(message.queue))
+                _declare(broker, app.routes.queue(message.queue), deadline)
             declared.add(message.queue)
-    broker.publish(messages, max(0.001, limit - (time.monotonic() - started)))
+    broker.publish(messages, max(0.001, deadline - time.monotonic()))
+
+
+def _declare(broker: Broker, queue: Queue, deadline: float) -> None:
+    """Try until ``deadline`` (monotonic seconds), as publishing itself does. Raises PublishTimeout."""
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            return broker.declare(queue)
+        except OperationalError as error:
+            if time.monotonic() + pause > deadline:
+                raise PublishTimeout(f"queue {queue.name!r} could not be declared in time: {error}") from error
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def adopt(sent: AsyncResult[Any] | GroupResult, options: Mapping[str, Any]) -> None:
