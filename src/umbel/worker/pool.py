@@ -27,7 +27,8 @@ QUICK_DEATH = 1.0
 class ExecutorHandle:
     """The supervisor's view of one executor process.
 
-    ``exited``: it is gone and its channel is not to be read any more. ``jobs``: by number, what was sent to it and is not yet reported, oldest first. ``load``: their estimated seconds.
+    ``jobs``: by number, what was sent to it and is not yet reported, oldest first. ``load``: their estimated seconds.
+    ``exited``: it is gone, and its channel is not to be read any more.
     """
 
     __slots__ = ("channel", "exited", "jobs", "load", "pid", "slot", "started", "stopping")
