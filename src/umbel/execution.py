@@ -319,6 +319,8 @@ def read_call(app: Umbel, message: Message) -> tuple[Task[..., Any], Request, An
     body = loads(message.body, message.content_type, message.content_encoding, accept, request.compression)
     args, kwargs, embed = _parts(body)
     if embed:
+        if any(embed.values()):
+            _check_calls(embed)
         request.callbacks = embed.get("callbacks")
         request.errbacks = embed.get("errbacks")
         request.chain = embed.get("chain")
@@ -342,6 +344,21 @@ def _parts(body: Any) -> tuple[Any, Any, dict[str, Any]]:
     if not isinstance(args, (list, tuple)) or not isinstance(kwargs, dict) or not isinstance(embed, dict):
         raise InvalidTaskError("args must be a list, kwargs and embed objects")
     return cast("Any", args), cast("Any", kwargs), cast("dict[str, Any]", embed)
+
+
+def _check_calls(embed: dict[str, Any]) -> None:
+    """Refuse, before the task runs, what could not be called after it. Raises InvalidTaskError."""
+    for name in ("callbacks", "errbacks", "chain", "chord"):
+        found = embed.get(name)
+        if found is None:
+            continue
+        calls = [found] if name == "chord" else found
+        if not isinstance(calls, (list, tuple)) or not all(map(_is_call, cast("list[Any]", calls))):
+            raise InvalidTaskError(f"{name} of a task message are not calls of tasks")
+
+
+def _is_call(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(cast("dict[str, Any]", value).get("task"), str)
 
 
 def unreadable(app: Umbel, message: Message, error: Exception) -> Outcome:

@@ -130,7 +130,7 @@ def read_message(
     """
     try:
         head = _head_decoder.decode(headers)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise InvalidTaskError(f"message headers cannot be read: {error}") from error
     if head.task and not head.id:
         raise InvalidTaskError(f"message for task {head.task!r} has no id")

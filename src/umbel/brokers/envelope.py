@@ -100,7 +100,7 @@ def decode_envelope(data: bytes, queue: str) -> Message:
             body = binascii.a2b_base64(envelope.body)
         else:
             body = envelope.body.encode("utf-8", "surrogatepass")
-    except (msgspec.MsgspecError, UnicodeDecodeError, binascii.Error) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, binascii.Error, RecursionError) as error:
         raise InvalidTaskError(f"not a message envelope: {error}") from error
     info = properties.delivery_info
     return read_message(

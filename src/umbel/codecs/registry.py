@@ -197,7 +197,7 @@ def check_accepted(content_type: str | None, accept: Collection[str]) -> None:
         return
     shown = f"{found.name} ({kind})" if found is not None else kind
     names = ", ".join(sorted(accept)) or "nothing"
-    raise ContentDisallowed(f"content of type {shown} is not accepted here; accepted: {names}")
+    raise ContentDisallowed(f"content of type {shown} is not accepted here; accept_content allows {names}")
 
 
 def _normal(content_type: str | None) -> str:
