@@ -16,7 +16,7 @@ from umbel.brokers.sql.fanout import Fanout
 from umbel.brokers.sql.locks import SQLLock
 from umbel.brokers.sql.publishing import Publishers, persist
 from umbel.brokers.sql.routes import Routes
-from umbel.brokers.sql.rows import WRITTEN, Row, dead_letter_of, readable, row_of
+from umbel.brokers.sql.rows import WRITTEN, Row, dead_letter_of, place, readable, row_of
 from umbel.brokers.sql.tables import DEAD, DELAYED, HELD, PARKED, READY, Tables, set_up
 from umbel.errors import BrokerError
 from umbel.message import Message
@@ -165,26 +165,23 @@ class SQLBroker(Broker):
 
     def size(self, queue: str) -> QueueSize:
         with self._link() as link:
-            self._promote(link)
             counts = dict.fromkeys((READY, DELAYED, HELD, PARKED, DEAD), 0)
-            sql = "SELECT state, count(*) FROM {p}messages WHERE queue = %s GROUP BY state"
-            counts.update((state, count) for state, count in link.rows(self.dialect.sql(sql), (queue,)))
+            sql = (
+                f"SELECT CASE WHEN state = {DELAYED} AND due <= {{now}} THEN {READY} ELSE state END AS stands, count(*)"
+                " FROM {p}messages WHERE queue = %s GROUP BY stands"
+            )
+            counts |= dict(link.rows(self.dialect.sql(sql), (queue,)))
         return QueueSize(
             ready=counts[READY], delayed=counts[DELAYED], held=counts[HELD], parked=counts[PARKED], dead=counts[DEAD]
         )
 
     def peek(self, queue: str, limit: int = 10) -> list[Message]:
         with self._link() as link:
-            self._promote(link)
-            sql = (
-                f"SELECT {self.dialect.read} FROM {{p}}messages WHERE queue = %s AND state = {READY}"
-                " ORDER BY urgency, id LIMIT %s"
-            )
-            return [readable(row)[0] for row in link.rows(self.dialect.sql(sql), (queue, limit))]
-
-    def _promote(self, link: Link) -> None:
-        with link.transaction():
-            self.dialect.promote(link)
+            rows: list[Row] = []
+            for where in (f"state = {READY}", f"state = {DELAYED} AND due <= {{now}}"):
+                sql = f"SELECT {self.dialect.read} FROM {{p}}messages WHERE queue = %s AND {where}"
+                rows += link.rows(self.dialect.sql(sql + " ORDER BY urgency, id LIMIT %s"), (queue, limit))
+        return [readable(row)[0] for row in sorted(rows, key=place)[:limit]]
 
     def purge(self, queue: str) -> int:
         with self._link() as link, link.transaction():

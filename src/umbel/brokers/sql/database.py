@@ -52,12 +52,12 @@ def database_url(url: str) -> URL:
         )
     kind, driver = _DRIVERS[family]
     if kind == "sqlite":
-        if not parsed.database or parsed.database == ":memory:" or "mode=memory" in parsed.database:
+        if parsed.database in (None, "", ":memory:") or "memory" in (parsed.query.get("mode"), parsed.query.get("vfs")):
             raise ConfigurationError(
                 f"{redact(url)!r} names no file, and SQLite in memory cannot be shared between processes:"
                 " use memory:// or sqlite:///path/of/a/file"
             )
-        parsed = parsed.set(database=os.path.realpath(os.path.expanduser(parsed.database)))
+        parsed = parsed.set(database=os.path.realpath(os.path.expanduser(parsed.database or "")))
     return parsed.set(drivername=driver)
 
 

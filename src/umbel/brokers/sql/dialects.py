@@ -138,8 +138,11 @@ class Dialect:
             if queues == 1:
                 text = f"SELECT id FROM ({one}) only_queue LIMIT %s"
             else:
-                each = (f"SELECT id, urgency, row_number() OVER () AS turn FROM ({one}) q{n}" for n in range(queues))
-                text = f"SELECT id FROM ({' UNION ALL '.join(each)}) every_queue ORDER BY urgency, turn LIMIT %s"
+                each = (
+                    f"SELECT id, urgency, row_number() OVER (ORDER BY urgency, id) AS turn FROM ({one}) q{n}"
+                    for n in range(queues)
+                )
+                text = f"SELECT id FROM ({' UNION ALL '.join(each)}) every_queue ORDER BY urgency, turn, id LIMIT %s"
             self._claims[queues] = self.sql(text)
         return self._claims[queues]
 

@@ -18,7 +18,7 @@ from umbel.brokers.sql.database import Database, Link
 from umbel.brokers.sql.dialects import Dialect, PostgreSQL, chunks
 from umbel.brokers.sql.faults import Conflict
 from umbel.brokers.sql.rows import Row
-from umbel.errors import OperationalError, PublishTimeout
+from umbel.errors import OperationalError, PublishTimeout, UmbelError
 
 BATCH = 5000
 """The most messages sent in one transaction."""
@@ -101,7 +101,7 @@ class Publisher:
         if self._link is not None and self._batch and self._database.kind != "sqlite":
             try:
                 self._link.run(self._dialect.sql("DELETE FROM {p}publishers WHERE id = %s"), (self._id,))
-            except OperationalError as error:
+            except UmbelError as error:
                 logger.debug("a publisher's row stays for a day", extra={"error": str(error)})
         self.close()
 

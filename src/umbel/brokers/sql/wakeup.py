@@ -18,8 +18,9 @@ from typing import Any
 
 from umbel.brokers.sql.database import Link
 
-_COMMIT_PAUSES = (0.0, 0.0002, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)
-"""Seconds between looks after the log was written to: the commit follows its last write by one fsync."""
+_COMMIT_PAUSES = (0.0, 0.0002, 0.0005, 0.001, *[0.002] * 10, *[0.005] * 20, *[0.02] * 20)
+"""Seconds between looks after the log was written to: the commit follows its last write by one fsync, which takes
+half a millisecond or, on a busy disk, half a second."""
 _UNWATCHED_PAUSE = 0.012
 _SAFETY_PAUSE = 0.5
 _MYSQL_PAUSES = (0.005, 0.1)
@@ -111,21 +112,15 @@ class SQLiteWaiter(Waiter):
             if rest <= 0:
                 break
             awake = self._poll(sources, min(rest, pause))
-            if self.bell.fileno() in awake:
-                break
-            if self._watch in awake and self._committed():
+            if self.bell.fileno() in awake or (self._watch in awake and self._committed()):
                 break
         return []
 
     def _committed(self) -> bool:
-        """Whether the log was written to by a commit, which may take a moment longer than the write."""
+        """Whether the log was written to by a commit, which may take longer than the write, or the bell rang."""
         if self._watch is not None:
             os.read(self._watch, 65536)
-        for pause in _COMMIT_PAUSES:
-            time.sleep(pause)
-            if self._changed():
-                return True
-        return False
+        return any(self._poll([self.bell], pause) or self._changed() for pause in _COMMIT_PAUSES)
 
     def _changed(self) -> bool:
         return self.link.value("PRAGMA data_version") != self._version
