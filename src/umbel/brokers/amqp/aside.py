@@ -1,9 +1,10 @@
 """What is set aside and what is looked at: dead letters, parked messages, peeking, purging delayed messages.
 
 Dead letters of a queue ``q`` are in the durable classic queue ``q.dead``, parked messages in ``q.parked``. AMQP has no
-way to look into a queue: messages are taken (many gets at a time) and put back where they were, which costs a transfer
-of all that is looked at, hides it from others meanwhile, and sets its ``redelivered`` flag (in quorum queues its
-delivery count) — so looking into a quorum queue makes its messages look as if delivered once.
+way to look into a queue: messages are taken (many gets at a time) and put back, which costs a transfer of all that is
+looked at, hides it from others meanwhile, and sets its ``redelivered`` flag. A quorum queue puts what comes back at its
+end and counts it as a failed delivery; so ``peek`` takes all of it and publishes it again, and refuses to do that with
+more than ``MOST_MOVED`` messages.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from umbel.brokers.amqp.frames import Content
 from umbel.brokers.amqp.posts import BURIED_AT, DELIVERIES, REASON, Arrival, Post, arrival, post_to
 from umbel.brokers.amqp.topology import ready_count
 from umbel.brokers.base import DeadLetter, Delivery
+from umbel.errors import BrokerError
 from umbel.message import Message, new_id, now
 
 _ALL = 1 << 30
 _LONGEST_REASON = 4_000
+MOST_MOVED = 10_000
 
 
 def dead_queue(queue: str) -> str:
@@ -51,15 +54,45 @@ def return_post(message: Message, queue: str) -> Post:
     return post_to(message, "", queue, queue=queue)
 
 
+def requeued(message: Message, queue: str, deliveries: int, route: tuple[str, str] | None = None) -> Post:
+    """The copy of a message that takes its place in ``queue``; ``route`` leads there with a delay."""
+    exchange, key = route or ("", queue)
+    extra = {DELIVERIES: deliveries} if deliveries else None
+    return post_to(message, exchange, key, queue=queue, extra=extra, expiration="" if exchange else None)
+
+
 class Aside:
     """Looks into queues. ``channel`` opens a channel for a piece of work, ``publish`` returns when posts are safe."""
 
-    def __init__(self, channel: Callable[[], Any], publish: Callable[[Sequence[Post]], None]) -> None:
+    def __init__(
+        self,
+        channel: Callable[[], Any],
+        publish: Callable[[Sequence[Post]], None],
+        is_quorum: Callable[[str], bool],
+    ) -> None:
         self._channel = channel
         self._publish = publish
+        self._is_quorum = is_quorum
 
     def peek(self, queue: str, limit: int) -> list[Message]:
+        """Raises BrokerError for a quorum queue that is too long to be moved."""
+        if self._is_quorum(queue):
+            return self._peek_by_moving(queue, limit)
         return [found.message for found in self._look(queue, queue, limit)]
+
+    def _peek_by_moving(self, queue: str, limit: int) -> list[Message]:
+        ready = self._ready(queue) or 0
+        if ready > MOST_MOVED:
+            raise BrokerError(
+                f"the quorum queue {queue!r} holds {ready} messages; RabbitMQ cannot show some of them without changing"
+                f" their order, and more than {MOST_MOVED} are not moved for it"
+            )
+        with self._channel() as channel:
+            contents = list(channel.take(queue, ready))
+            found = [arrival(content, queue) for content in contents]
+            self._publish([requeued(each.message, queue, each.deliveries) for each in found])
+            channel.acknowledge(contents)
+        return [each.message for each in found[:limit]]
 
     def dead_letters(self, queue: str, limit: int) -> list[DeadLetter]:
         return [

@@ -36,6 +36,7 @@ from umbel.brokers.amqp.topology import (
     Topology,
     declare_exchange,
     delete_queue,
+    purge_queue,
     ready_count,
 )
 from umbel.brokers.base import (
@@ -54,6 +55,8 @@ from umbel.message import Message, now
 from umbel.queues import Queue
 
 _ANSWER_TIMEOUT = 30.0
+_NOTICEABLE = 0.02
+"""Seconds that declaring the delay queues may take without counting against the delay."""
 
 
 class AMQPBroker(Broker):
@@ -73,7 +76,7 @@ class AMQPBroker(Broker):
         self._topology = Topology(self._channel, self._new_queue)
         queue_type = str(options.transport.get("native_delayed_delivery_queue_type", "quorum"))
         self._delays = Delays(self._channel, self._topology, queue_type)
-        self._aside = Aside(self._channel, self._publish)
+        self._aside = Aside(self._channel, self._publish, self._topology.is_quorum)
         self._holders = Holders()
         self._exchanges: set[str] = set()
 
@@ -105,8 +108,7 @@ class AMQPBroker(Broker):
 
     def post(self, message: Message) -> Post:
         """``message`` as it is sent: delayed when its ``eta`` is to come, else by its exchange or to its queue."""
-        delay = 0.0 if message.eta is None or self.options.mixed_fleet else message.eta - now()
-        if delay > 0:
+        if message.eta is not None and not self.options.mixed_fleet and (delay := message.eta - now()) > 0:
             return self._delayed(message, delay)
         if message.exchange:
             return post_to(message, message.exchange, message.routing_key)
@@ -116,11 +118,18 @@ class AMQPBroker(Broker):
 
     def _delayed(self, message: Message, delay: float) -> Post:
         exchange, key = self._delays.route(delay, message.queue, message.exchange, message.routing_key)
+        assert message.eta is not None
+        rest = max(0.0, message.eta - now())
+        if delay - rest > _NOTICEABLE:
+            exchange, key = self._delays.route(rest, message.queue, message.exchange, message.routing_key)
         return post_to(message, exchange, key, expiration="")
 
     def requeue_route(self, queue: str, delay: float) -> tuple[str, str]:
         """Exchange and routing key by which a message comes back to ``queue`` after ``delay`` seconds."""
         return self._delays.route(delay, queue) if delay > 0 else ("", queue)
+
+    def is_quorum(self, queue: str) -> bool:
+        return self._topology.is_quorum(queue)
 
     def send(self, posts: Sequence[Post]) -> list[UmbelError | None]:
         """What became of each post, within ``publish_timeout``."""
@@ -172,8 +181,7 @@ class AMQPBroker(Broker):
         if self._ready(queue) is None:
             return delayed
         with self._channel() as opened:
-            answer = opened.call(lambda pika, done: pika.queue_purge(queue, callback=done))
-        return delayed + int(answer.method.message_count)
+            return delayed + purge_queue(opened, queue)
 
     def delete(self, queue: str) -> None:
         self._aside.purge_delayed(queue)

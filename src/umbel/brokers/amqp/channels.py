@@ -6,12 +6,13 @@ Channels are opened for one piece of work and closed after it, because the broke
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
 from typing import Any
 
+from pika import frame
 from pika.exceptions import ChannelClosedByBroker
 
 from umbel.brokers.amqp.frames import GET_EMPTY, GET_OK, Content, ack_frames, get_frame, requeue_frame
@@ -59,6 +60,11 @@ class Channel:
         Raises Refused when the broker closes the channel over it, OperationalError.
         """
         return self._ask(lambda done: ask(self._pika, done))
+
+    def send(self, methods: Sequence[Any]) -> None:
+        """Send methods of ``pika.spec`` that ask for no answer; the next ``call`` shows whether they were refused."""
+        frames = b"".join(frame.Method(self.number, method).marshal() for method in methods)
+        self.session.run(lambda: self.session.connection.send(frames))
 
     def take(self, queue: str, limit: int) -> Iterator[Content]:
         """Up to ``limit`` messages of a queue, which are held until they are settled or the channel is closed.
@@ -166,7 +172,7 @@ class Channel:
 
 
 @contextmanager
-def channel(session: Session, timeout: float) -> Iterator[Channel]:
+def channel(session: Session, timeout: float) -> Generator[Channel]:
     """A channel for the length of a block."""
     opened = Channel(session, timeout)
     try:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import pika
 from pika import frame
+from pika.exceptions import StreamLostError
 
 from umbel.brokers.amqp.frames import WITH_CONTENT, WITHOUT_CONTENT, Content, read_content
 
@@ -26,6 +27,9 @@ _FRAME_END = 0xCE
 _head_at = struct.Struct(">BHI").unpack_from
 _method_at = struct.Struct(">I").unpack_from
 _size_at = struct.Struct(">Q").unpack_from
+
+
+_SelectConnection: Any = pika.SelectConnection
 
 
 class Receiver(Protocol):
@@ -71,7 +75,7 @@ class _Partial:
         self.receiver.on_content(self.method, read_content(self.method, self.arguments, self.header, body))
 
 
-class Connection(pika.SelectConnection):
+class Connection(_SelectConnection):
     """A connection with receivers by channel number. All methods belong to the I/O thread."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -112,7 +116,7 @@ class Connection(pika.SelectConnection):
         if data[:1] == b"A":
             super()._on_data_available(data)
             return
-        self.bytes_received += len(data_in)
+        self.bytes_received: int = self.bytes_received + len(data_in)
         position, end = 0, len(data)
         while end - position >= 8:
             kind, channel, size = _head_at(data, position)
@@ -121,7 +125,7 @@ class Connection(pika.SelectConnection):
             if after > end:
                 break
             if data[after - 1] != _FRAME_END:
-                self.drop(pika.exceptions.StreamLostError("the server sent a frame without an end"))
+                self.drop(StreamLostError("the server sent a frame without an end"))
                 return
             partial = self._partials.get(channel)
             if partial is None or not self._shortened(partial, kind, data, start, after - 1):

@@ -7,7 +7,9 @@ Follow-ups, requeues, dead letters and parked messages are published with confir
 A requeue publishes a copy, which goes to the end of the queue: ``basic.nack`` would keep the place, but quorum queues
 count it as a failed delivery, and RabbitMQ 4 drops a message after twenty. The count of copies stands in a header of
 Umbel's; ``deliveries`` is that plus ``x-delivery-count`` (quorum queues) or the ``redelivered`` flag (classic queues,
-which keep no count). Closing gives back by ``basic.nack``: in place, but counted once by the queue.
+which keep no count). Giving back what was not settled, on close or because nobody asks for it any more, is done by
+``basic.nack`` on classic queues (in place, but flagged) and by a copy on quorum queues (not counted, but at the end,
+where RabbitMQ 3 would put it in any case).
 """
 
 from __future__ import annotations
@@ -19,15 +21,18 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from umbel.brokers.amqp.aside import burial, parking
+from umbel.brokers.amqp.aside import burial, parking, requeued
 from umbel.brokers.amqp.frames import Content
 from umbel.brokers.amqp.intake import Intake
-from umbel.brokers.amqp.posts import DELIVERIES, Post, arrival, post_to
+from umbel.brokers.amqp.posts import Post, arrival
 from umbel.brokers.amqp.session import Session, Sessions
 from umbel.brokers.base import Action, Consumer, Delivery, Options, Settled, Settlement
 from umbel.errors import OperationalError, UmbelError
 from umbel.message import Message
 from umbel.queues import Queue
+
+_ROUND_TRIP = 0.25
+"""Seconds that ``settle`` waits at most until the broker has seen its acknowledgements."""
 
 
 class Owner(Protocol):
@@ -42,6 +47,8 @@ class Owner(Protocol):
     def post(self, message: Message) -> Post: ...
 
     def requeue_route(self, queue: str, delay: float) -> tuple[str, str]: ...
+
+    def is_quorum(self, queue: str) -> bool: ...
 
 
 class Tag(Struct, frozen=True):
@@ -110,6 +117,7 @@ class AMQPConsumer(Consumer):
             self._open()
         with self._changed:
             self._waits = True
+            brought = False
             if self._intake is not None and not self._lost and limit > 0:
                 self._intake.ask(limit, timeout)
             try:
@@ -120,11 +128,13 @@ class AMQPConsumer(Consumer):
                         break
                     self._changed.wait(rest)
                 self._interrupted = False
-                return self._take(limit)
+                taken = self._take(limit)
+                brought = bool(taken)
+                return taken
             finally:
                 self._waits = False
                 if self._intake is not None:
-                    self._intake.end_ask()
+                    self._intake.end_ask(brought)
 
     def _take(self, limit: int) -> list[Delivery]:
         if self._intake is None or self._closed or self._lost:
@@ -164,7 +174,10 @@ class AMQPConsumer(Consumer):
         if want > 0 and self._intake is None and not self._closed and not self._lost:
             self._open()
         with self._changed:
-            settled.deliveries = self._take(want) if want > 0 else []
+            if self._intake is not None and (tags or want > 0):
+                self._intake.await_answer(_ROUND_TRIP)
+                self._raise_loss()
+            settled.deliveries = self._take(want)
         return settled
 
     def _ours(self, settlements: Sequence[Settlement], stale: list[Settlement]) -> list[Settlement]:
@@ -210,13 +223,11 @@ class AMQPConsumer(Consumer):
 
     def _posts(self, settlement: Settlement) -> list[Post]:
         posts = [self._owner.post(message) for message in settlement.publish]
-        delivery, message = settlement.delivery, settlement.delivery.message
+        delivery = settlement.delivery
         deliveries = delivery.deliveries + settlement.count
         if settlement.action is Action.REQUEUE:
-            exchange, key = self._owner.requeue_route(delivery.queue, settlement.delay)
-            extra = {DELIVERIES: deliveries} if deliveries else None
-            expiration = "" if exchange else None
-            posts.append(post_to(message, exchange, key, queue=delivery.queue, extra=extra, expiration=expiration))
+            route = self._owner.requeue_route(delivery.queue, settlement.delay)
+            posts.append(requeued(delivery.message, delivery.queue, deliveries, route))
         elif settlement.action is Action.DEAD_LETTER:
             posts.append(burial(delivery, deliveries, settlement.reason, self._owner.options.dead_letter_expires))
         elif settlement.action is Action.PARK:
@@ -228,7 +239,22 @@ class AMQPConsumer(Consumer):
             self._note_loss()
             kept, self._lost = not self._lost, False
             self._changed.notify_all()
-            return kept
+            intake = self._intake
+            surplus = intake.surplus() if intake is not None else []
+        if intake is not None and surplus:
+            self._give_back(intake, surplus)
+        return kept
+
+    def _give_back(self, intake: Intake, held: Sequence[tuple[Content, str]]) -> None:
+        """Return messages to their queues uncounted, as far as the queue can."""
+        deliveries = [self._delivery(content, queue) for content, queue in held]
+        copied = [delivery for delivery in deliveries if self._owner.is_quorum(delivery.queue)]
+        posts = [requeued(delivery.message, delivery.queue, delivery.deliveries) for delivery in copied]
+        outcomes = self._owner.send(posts) if posts else []
+        safe = {delivery.tag.number for delivery, error in zip(copied, outcomes, strict=True) if error is None}
+        with self._changed:
+            intake.put_back(delivery.tag.number for delivery in deliveries if delivery.tag.number not in safe)
+            intake.acknowledge(safe, asked=False)
 
     def interrupt(self) -> None:
         with self._changed:
@@ -240,8 +266,9 @@ class AMQPConsumer(Consumer):
             if self._closed:
                 return
             self._closed = True
-            if self._intake is not None and self._intake.session.alive:
-                self._intake.stop()
-            self._intake = None
+            intake, self._intake = self._intake, None
+            held = intake.stop() if intake is not None and intake.session.alive else []
             self._changed.notify_all()
+        if intake is not None and held:
+            self._give_back(intake, held)
         self._sessions.close()

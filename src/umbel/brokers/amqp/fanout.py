@@ -76,7 +76,7 @@ class AMQPListener(Listener):
         session.run(lambda: session.connection.receive_with(channel.number, self))
 
         def consume(pika: Any, done: Callable[[Any], None]) -> None:
-            pika.basic_consume(queue, lambda *_: None, auto_ack=True, callback=done)
+            pika.basic_consume(queue, _ignore, auto_ack=True, callback=done)
 
         channel.call(consume)
         self._lost, self._channel = session.error, channel
@@ -134,3 +134,7 @@ class AMQPListener(Listener):
         with self._changed:
             self._lost = error
             self._changed.notify_all()
+
+
+def _ignore(*_: object) -> None:
+    """pika's callback for deliveries, which never reach it."""

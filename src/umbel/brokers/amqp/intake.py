@@ -1,14 +1,15 @@
 """Intake: what a consumer's connection has been given by the broker and what is still held, and the flow control.
 
-RabbitMQ pushes; the seam asks. What may be pushed is bounded by a prefetch count per queue, which AMQP fixes when a
-consumer begins, for quorum queues and on RabbitMQ 4 for all; so it is changed by cancelling and consuming anew on the
-same channel (a *round*). What was delivered in earlier rounds stays held and does not count against a later one.
+RabbitMQ pushes; the seam asks. What may be pushed is bounded by prefetch counts, which AMQP fixes when a consumer
+begins (for quorum queues, and on RabbitMQ 4 for all). So the *credit*, how many messages each queue may still push, is
+raised by further consumers on the same channel and lowered by cancelling all of them; what they delivered stays held.
+Acknowledging gives back the credit of what is acknowledged, so a worker with a steady window needs neither.
 
-* An ask for a few messages (long tasks) sets the prefetch to exactly what is missing: nothing is pushed that nobody
-  asked for. With several queues each may give that many; the surplus waits in the buffer.
-* An ask for ``_MANY`` or more (short tasks) sets it to that plus what is held, and a quarter: then acknowledging alone
-  keeps messages coming, no further round is needed, and the next batch arrives while this one runs.
-* When nobody asks for ``_QUIET`` seconds the round ends; what nobody takes for ``_KEEP`` seconds goes back in place.
+* An ask for a few messages (long tasks) raises the credit to exactly that: nothing is pushed that nobody asked for.
+  With several queues each may push that many; the surplus waits in the buffer.
+* An ask for ``_MANY`` or more (short tasks) raises it by a quarter of the window more, so that few raises are needed.
+* When nobody asks for ``_QUIET`` seconds, a small ask brought nothing, or few messages are settled and none asked for,
+  credit ends. What was pushed all the same and nobody took for ``_KEEP`` seconds is ``surplus``, to be given back.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pika import frame, spec
 
-from umbel.brokers.amqp.frames import DELIVER, Content, ack_frames, requeue_frame
+from umbel.brokers.amqp.frames import DELIVER, QOS_OK, Content, ack_frames, requeue_frame
 from umbel.brokers.amqp.session import Session
 from umbel.errors import OperationalError, UmbelError
 
@@ -31,6 +32,8 @@ _MANY = 16
 _MOST = 65_535
 _QUIET = 0.05
 _KEEP = 1.0
+_MOST_CONSUMERS = 32
+_LONGEST_WATCH = 1.0
 _UNFITTED = 0.25
 
 
@@ -41,37 +44,33 @@ class Intake:
         self.session = session
         self.changed = changed
         self.buffer: deque[tuple[Content, str]] = deque()
-        self.held: set[int] = set()
+        self.held: dict[int, tuple[Content, str]] = {}
+        """What the worker has, with its queue, by delivery tag."""
         self.failure: UmbelError | None = None
         self._queues = list(queues.items())
         self._unsettled: dict[int, str] = {}
         """Every delivery on this channel that is not settled, in order, with the consumer tag it came by."""
-        self._round = 0
-        self._prefetch = 0
-        self._taken: dict[str, int] = {}
-        """Unsettled deliveries of this round by consumer tag."""
         self._names: dict[str, str] = {}
+        """Queue by consumer tag, of all consumers there ever were on this channel."""
+        self._active: set[str] = set()
+        self._credit = dict.fromkeys(queues, 0)
+        self._granted = 0
         self._asked_until = 0.0
         self._fitted_at = 0.0
         self._watched = False
+        self._questions = 0
+        self._answered = 0
 
     def open(self, timeout: float) -> None:
         """Open the channel. Raises OperationalError."""
-        ready = threading.Event()
-        session = self.session
+        self.session.on_lost.append(self._on_lost)
+        self.session.open_channel(CHANNEL, self._prepare, timeout)
 
-        def opened(channel: Any) -> None:
-            channel.add_on_close_callback(self._on_channel_closed)
-            channel.add_on_cancel_callback(self._on_cancelled)
-            session.connection.receive_with(CHANNEL, self)
-            ready.set()
-
-        session.on_lost += [self._on_lost, lambda _: ready.set()]
-        session.run(lambda: session.connection.channel(CHANNEL, on_open_callback=opened))
-        if not ready.wait(timeout):
-            raise OperationalError(f"{session.address.shown} opened no channel within {timeout:.1f} s")
-        if session.error is not None:
-            raise session.error
+    def _prepare(self, channel: Any, done: Callable[..., None]) -> None:
+        channel.add_on_close_callback(self._on_channel_closed)
+        channel.add_on_cancel_callback(self._on_cancelled)
+        self.session.connection.receive_with(CHANNEL, self)
+        done()
 
     # -- the consumer's threads; all with ``changed`` held --
 
@@ -79,32 +78,42 @@ class Intake:
         """``count`` messages are wanted by somebody who waits that long for them."""
         moment = time.monotonic()
         self._asked_until = moment + seconds
-        missing = count - len(self.buffer)
-        if self._most_credit() <= 2 * count * len(self._queues) + _MANY:
+        if sum(self._credit.values()) <= 2 * count * len(self._queues) + _MANY:
             self._fitted_at = moment
-        if missing > self._credit() or moment - self._fitted_at > _UNFITTED:
-            self._begin_round(missing, count)
-            self._fitted_at = moment
+        elif moment - self._fitted_at > _UNFITTED:
+            self._end_credit()
+        missing = count - len(self.buffer) - min(self._credit.values())
+        if missing > 0:
+            self._grant(missing + ((count + len(self.held)) // 4 if count >= _MANY else 0))
         if not self._watched:
             self._watched = True
             self.session.run(self._watch)
 
-    def end_ask(self) -> None:
-        """Nobody waits any more."""
+    def await_answer(self, timeout: float) -> None:
+        """Wait one round trip, after which the broker has seen all that was sent; ``timeout`` seconds at most."""
+        self._send(self._qos(1))
+        asked = self._questions
+        self.changed.wait_for(lambda: self._answered >= asked or self.failure is not None, timeout)
+
+    def end_ask(self, brought: bool) -> None:
+        """Nobody waits any more; whether the ask brought anything."""
         self._asked_until = min(self._asked_until, time.monotonic())
+        if not brought and self._granted < _MANY:
+            self._end_credit()
 
     def take(self, limit: int) -> list[tuple[Content, str]]:
         """Up to ``limit`` messages from the buffer, held from now on."""
         taken = [self.buffer.popleft() for _ in range(min(limit, len(self.buffer)))]
-        self.held.update(content.tag for content, _ in taken)
+        self.held.update((item[0].tag, item) for item in taken)
         return taken
 
     def acknowledge(self, tags: Iterable[int], asked: bool) -> None:
-        """Settle held deliveries. ``asked``: more may come for them; otherwise the round ends before."""
+        """Settle held deliveries. ``asked``: more may come for them; otherwise, when they are few, credit ends."""
         settled = set(tags)
-        self.held -= settled
-        if not asked:
-            self._end_round()
+        for tag in settled:
+            del self.held[tag]
+        if not asked and self._granted < _MANY:
+            self._end_credit()
         up_to = 0
         for tag in self._unsettled:
             if tag not in settled:
@@ -113,59 +122,61 @@ class Intake:
         single = sorted(tag for tag in settled if tag > up_to)
         for tag in settled:
             self._forget(tag)
-        frames = ack_frames(CHANNEL, single, up_to)
-        self._send(frames)
+        self._send(ack_frames(CHANNEL, single, up_to))
 
-    def stop(self) -> None:
-        """Take no more, and give back all that is not settled, each to its place."""
-        self._end_round()
-        self._requeue(list(self._unsettled))
-        self.buffer.clear()
-        self.held.clear()
+    def surplus(self) -> list[tuple[Content, str]]:
+        """What nobody has asked for since ``_KEEP`` seconds, taken from the buffer and held."""
+        if not self.buffer or time.monotonic() - self._asked_until < _KEEP:
+            return []
+        return self.take(len(self.buffer))
+
+    def put_back(self, tags: Iterable[int]) -> None:
+        """Give held deliveries back by basic.nack."""
+        returned = sorted(tags)
+        for tag in returned:
+            del self.held[tag]
+            self._forget(tag)
+        self._send(b"".join(requeue_frame(CHANNEL, tag) for tag in returned))
+
+    def stop(self) -> list[tuple[Content, str]]:
+        """Claim no more; everything that is held or waits in the buffer, in the order in which it came."""
+        self._end_credit()
+        self.take(len(self.buffer))
+        return [self.held[tag] for tag in sorted(self.held)]
 
     # -- flow --
 
-    def _credit(self) -> int:
-        """How many more each queue may push at least."""
-        if not self._prefetch:
-            return 0
-        return self._prefetch - max(self._taken.values())
-
-    def _most_credit(self) -> int:
-        return self._prefetch * len(self._taken) - sum(self._taken.values()) if self._prefetch else 0
-
-    def _begin_round(self, missing: int, count: int) -> None:
-        self._end_round()
-        if missing <= 0:
-            return
-        prefetch = min(_MOST, missing if count < _MANY else (count + len(self.held)) * 5 // 4)
-        self._prefetch = prefetch
-        self._round += 1
-        tags = [f"umbel{self._round}.{place}" for place in range(len(self._queues))]
-        self._taken = dict.fromkeys(tags, 0)
-        frames = [_frame(spec.Basic.Qos(prefetch_count=prefetch))]
-        for tag, (name, arguments) in zip(tags, self._queues, strict=True):
+    def _grant(self, count: int) -> None:
+        """Let every queue push ``count`` more."""
+        if len(self._active) > _MOST_CONSUMERS * len(self._queues):
+            self._end_credit()
+        count = min(count, _MOST)
+        frames = [self._qos(count)]
+        for name, arguments in self._queues:
+            tag = f"umbel{len(self._names)}"
             self._names[tag] = name
+            self._active.add(tag)
+            self._credit[name] += count
             consume = spec.Basic.Consume(queue=name, consumer_tag=tag, nowait=True, arguments=dict(arguments))
             frames.append(_frame(consume))
-        turn = self._round % len(tags)
-        self._send(b"".join((frames[0], *frames[1 + turn :], *frames[1 : 1 + turn])))
+        self._granted += count
+        self._queues.append(self._queues.pop(0))
+        self._send(b"".join(frames))
 
-    def _end_round(self) -> None:
-        if not self._prefetch:
-            return
-        self._send(b"".join(_frame(spec.Basic.Cancel(consumer_tag=tag, nowait=True)) for tag in self._taken))
-        self._taken, self._prefetch = {}, 0
+    def _qos(self, count: int) -> bytes:
+        self._questions += 1
+        return _frame(spec.Basic.Qos(prefetch_count=count))
+
+    def _end_credit(self) -> None:
+        self._send(b"".join(_frame(spec.Basic.Cancel(consumer_tag=tag, nowait=True)) for tag in self._active))
+        self._active.clear()
+        self._credit = dict.fromkeys(self._credit, 0)
+        self._granted = 0
 
     def _forget(self, tag: int) -> None:
         source = self._unsettled.pop(tag, "")
-        if source in self._taken:
-            self._taken[source] -= 1
-
-    def _requeue(self, tags: Sequence[int]) -> None:
-        for tag in tags:
-            self._forget(tag)
-        self._send(b"".join(requeue_frame(CHANNEL, tag) for tag in tags))
+        if source in self._active:
+            self._credit[self._names[source]] += 1
 
     def _send(self, frames: bytes) -> None:
         if frames:
@@ -178,26 +189,27 @@ class Intake:
             return
         with self.changed:
             self._unsettled[content.tag] = content.source
-            if content.source in self._taken:
-                self._taken[content.source] += 1
-            self.buffer.append((content, self._names[content.source]))
+            name = self._names[content.source]
+            if content.source in self._active:
+                self._credit[name] -= 1
+            self.buffer.append((content, name))
             self.changed.notify_all()
 
     def on_method(self, method: int, arguments: bytes) -> None:
-        """No confirms and no gets on this channel."""
+        if method == QOS_OK:
+            with self.changed:
+                self._answered += 1
+                self.changed.notify_all()
 
     def _watch(self) -> None:
-        """End the round when nobody asks, and give back what nobody took."""
+        """End the credit when nobody asks."""
         with self.changed:
             quiet = time.monotonic() - self._asked_until
             if quiet >= _QUIET:
-                self._end_round()
-            if quiet >= _KEEP or (quiet >= _QUIET and not self.buffer):
-                self._requeue([content.tag for content, _ in self.buffer])
-                self.buffer.clear()
+                self._end_credit()
                 self._watched = False
                 return
-        self.session.later(min(_KEEP, max(_QUIET, _QUIET - quiet)), self._watch)
+        self.session.later(min(_LONGEST_WATCH, _QUIET - quiet), self._watch)
 
     def _on_cancelled(self, method: Any) -> None:
         self._fail(OperationalError("the broker ended the consumer: its queue was deleted or has moved"))

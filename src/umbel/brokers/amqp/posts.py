@@ -14,15 +14,16 @@ from msgspec import Struct
 
 from umbel.brokers.amqp.frames import Content, Properties, encode_properties, properties_of
 from umbel.errors import DecodeError, InvalidTaskError
-from umbel.message import Message, decode_headers, now, read_message
+from umbel.message import Headers, Message, decode_headers, now, read_message
 
 DELIVERIES = "umbel-deliveries"
 REASON = "umbel-reason"
 BURIED_AT = "umbel-at"
 COUNT = "x-delivery-count"
+_DEATHS = "x-death"
 
 _LONGEST_EXPIRATION = 2**32 - 1
-_ADDED = frozenset({COUNT, "x-acquired-count", "x-death", "CC", "BCC", DELIVERIES, REASON, BURIED_AT})
+_ADDED = frozenset({COUNT, "x-acquired-count", _DEATHS, "CC", "BCC", DELIVERIES, REASON, BURIED_AT})
 _ADDED_PREFIXES = ("x-first-death-", "x-last-death-", "x-opt-")
 
 DELAYED_DELIVERY = "celery_delayed_delivery"
@@ -148,12 +149,18 @@ def _read(content: Content, queue: str, properties: Properties, redelivered: boo
 
 
 def _split(table: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Headers that were added on the way, and those the message was sent with."""
+    """Headers that were added on the way, and those the message was sent with.
+
+    RabbitMQ sorts headers by name when it adds its own; the protocol's come back in their order.
+    """
     added = [name for name in table if name in _ADDED or name.startswith(_ADDED_PREFIXES)]
     if not added:
         return {}, table
-    own = {name: table[name] for name in added}
-    return own, {name: value for name, value in table.items() if name not in own}
+    own = {name: table.pop(name) for name in added}
+    if _DEATHS not in own and COUNT not in own:
+        return own, table
+    protocol = {name: table.pop(name) for name in Headers.__struct_fields__ if name in table}
+    return own, {**protocol, **table}
 
 
 def _unreadable(content: Content, queue: str, properties: Properties) -> Message:

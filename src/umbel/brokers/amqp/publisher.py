@@ -64,21 +64,14 @@ class _Window:
 
     def open(self, timeout: float) -> None:
         """Open the channel and switch confirms on. Any thread. Raises OperationalError."""
-        ready = threading.Event()
-        session = self.session
+        self.session.on_lost.append(self._on_lost)
+        self.session.on_unblocked.append(self._pump)
+        self.session.open_channel(CHANNEL, self._prepare, timeout)
 
-        def opened(channel: Any) -> None:
-            channel.add_on_close_callback(self._on_channel_closed)
-            channel.confirm_delivery(lambda *_: None, callback=lambda _: ready.set())
-            session.connection.receive_with(CHANNEL, self)
-
-        session.on_lost += [self._on_lost, lambda _: ready.set()]
-        session.on_unblocked.append(self._pump)
-        session.run(lambda: session.connection.channel(CHANNEL, on_open_callback=opened))
-        if not ready.wait(timeout):
-            raise OperationalError(f"{session.address.shown} opened no channel within {timeout:.1f} s")
-        if session.error is not None:
-            raise session.error
+    def _prepare(self, channel: Any, done: Callable[..., None]) -> None:
+        channel.add_on_close_callback(self._on_channel_closed)
+        channel.confirm_delivery(_ignore, callback=done)
+        self.session.connection.receive_with(CHANNEL, self)
 
     def deliver(self, batch: _Batch, deadline: float) -> None:
         """Send a batch and wait until it is settled, the connection broke, or time is up. Any thread."""
@@ -271,3 +264,7 @@ class Publisher:
 
 def _timed_out(post: Post, timeout: float, reason: str) -> PublishTimeout:
     return PublishTimeout(f"{post.what} was not confirmed within {timeout:g} s: {reason}")
+
+
+def _ignore(*_: object) -> None:
+    """pika's callback for confirms, which never reach it."""

@@ -47,7 +47,7 @@ class Session:
         self.on_lost: list[Callable[[UmbelError], None]] = []
         self.on_unblocked: list[Callable[[], None]] = []
         self._pid = os.getpid()
-        self._work: deque[Callable[[], None]] = deque()
+        self._work: deque[Callable[[], object]] = deque()
         self._woken = False
         self._decided = threading.Event()
         self._closing = False
@@ -72,7 +72,7 @@ class Session:
         if self.error is not None:
             raise self.error
 
-    def run(self, action: Callable[[], None]) -> None:
+    def run(self, action: Callable[[], object]) -> None:
         """Have ``action`` called soon in the I/O thread, in the order of calls. It must not block.
 
         Nothing happens when the session has broken: who waits for something registers with ``on_lost``.
@@ -86,6 +86,26 @@ class Session:
         except (OSError, AttributeError, AssertionError):
             if self.error is None:
                 raise
+
+    def open_channel(self, number: int, prepare: Callable[[Any, Callable[..., None]], object], timeout: float) -> None:
+        """Open the channel of that number within ``timeout`` seconds. Raises OperationalError.
+
+        ``prepare(channel, done)`` is called in the I/O thread; the channel is ready when it calls ``done``.
+        """
+        ready = threading.Event()
+
+        def done(*_: object) -> None:
+            ready.set()
+
+        def opened(channel: Any) -> None:
+            prepare(channel, done)
+
+        self.on_lost.append(done)
+        self.run(lambda: self.connection.channel(number, on_open_callback=opened))
+        if self.error is None and not ready.wait(timeout):
+            raise OperationalError(f"{self.address.shown} opened no channel within {timeout:.1f} s")
+        if self.error is not None:
+            raise self.error
 
     def close(self) -> None:
         """End the connection in good order, or cut it when that takes over two seconds. Idempotent."""
@@ -194,7 +214,8 @@ def connection_error(address: Address, error: BaseException | str) -> UmbelError
         return BrokerError(text) if error.reply_code in _REFUSED else OperationalError(text)
     if isinstance(error, ConnectionClosedByClient):
         return OperationalError(f"the connection to {address.shown} was closed here")
-    if isinstance(error, (ProbableAuthenticationError, ProbableAccessDeniedError)):
+    refused = isinstance(error, (ProbableAuthenticationError, ProbableAccessDeniedError))
+    if refused and ConnectionClosedByBroker.__name__ in str(error):
         return BrokerError(f"{address.shown} refuses the login or its virtual host: {_reason(error)}")
     if isinstance(error, AMQPHeartbeatTimeout):
         return OperationalError(f"{address.shown} has not been heard for two heartbeats; the connection was given up")

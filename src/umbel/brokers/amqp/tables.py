@@ -12,7 +12,7 @@ import datetime
 import decimal
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from umbel.errors import DecodeError, EncodeError
 
@@ -54,7 +54,7 @@ def _encode_name(name: str) -> bytes:
 def _encode_value(value: Any) -> bytes:
     if value is None:
         return b"V"
-    kind = type(value)
+    kind = cast(Any, type(value))
     if kind is str:
         raw = value.encode()
         return _pack_length(b"S", len(raw)) + raw

@@ -93,6 +93,15 @@ def delete_queue(channel: Channel, name: str) -> None:
     channel.call(lambda pika, done: pika.queue_delete(name, callback=done))
 
 
+def purge_queue(channel: Channel, name: str) -> int:
+    """Remove the ready messages of a queue; how many."""
+
+    def purge(pika: Any, done: Callable[[Any], None]) -> None:
+        pika.queue_purge(name, callback=done)
+
+    return int(channel.call(purge).method.message_count)
+
+
 def ready_count(channel: Channel, name: str) -> int | None:
     """How many messages wait in a queue, None when there is none. Afterwards the channel may be closed."""
     try:
@@ -112,6 +121,7 @@ class Topology:
         self._new_queue = new_queue
         self._guard = threading.Lock()
         self.declared: dict[str, Queue] = {}
+        self._quorum: dict[str, bool] = {}
 
     def declare(self, queue: Queue) -> None:
         """Create exchange, queue and binding if they are missing.
@@ -125,6 +135,8 @@ class Topology:
                 raise _explained(queue.name, refusal) from refusal
         with self._guard:
             self.declared[queue.name] = queue
+            if queue.queue_arguments.get(QUEUE_TYPE):
+                self._quorum[queue.name] = is_quorum(queue)
 
     def _declare(self, channel: Channel, queue: Queue) -> None:
         exchange = queue.exchange if queue.exchange.name else Exchange(queue.name, type=queue.exchange.type)
@@ -157,10 +169,31 @@ class Topology:
         if not exists:
             self.make(name)
 
+    def is_quorum(self, name: str) -> bool:
+        """Whether an existing queue is a quorum queue: as declared here, or found out by a declaration that differs."""
+        with self._guard:
+            known = self._quorum.get(name)
+        if known is None:
+            known = self._find_out(name)
+            with self._guard:
+                self._quorum[name] = known
+        return known
+
+    def _find_out(self, name: str) -> bool:
+        with self._channel() as channel:
+            if ready_count(channel, name) is None:
+                return False
+            try:
+                declare_queue(channel, name, {QUEUE_TYPE: "classic"})
+            except Refused as refusal:
+                return QUEUE_TYPE in str(refusal) and "'quorum'" in str(refusal)
+        return False
+
     def forget(self, name: str) -> None:
         """A queue was deleted."""
         with self._guard:
             self.declared.pop(name, None)
+            self._quorum.pop(name, None)
 
     def names(self) -> list[str]:
         with self._guard:
