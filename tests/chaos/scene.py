@@ -109,7 +109,11 @@ class Scene:
 
     def await_begun_after(self, moment: float, timeout: float) -> None:
         """Until an execution began after ``moment`` (Unix time)."""
-        wait_for(lambda: any(e.event == "begin" and e.at > moment for e in self.ledger.entries()), timeout, "work goes on")
+
+        def goes_on() -> bool:
+            return any(entry.event == "begin" and entry.at > moment for entry in self.ledger.entries())
+
+        wait_for(goes_on, timeout, "work goes on")
 
     def await_all(self, timeout: float = 20.0) -> None:
         """Until every accepted task has been run, every result can be read, and nothing is left in the queue."""
@@ -144,7 +148,7 @@ class Scene:
         unknown = self.ledger.begun().keys() - known
         assert not unknown, f"ran, but was never sent: {sorted(unknown)[:5]}"
         doubled = self.doubled()
-        print(f"{len(known)} tasks, {len(self.load.refused)} refused, {len(doubled)} doubled, {len(allowed)} allowed to")
+        print(f"{len(known)} tasks, {len(self.load.refused)} refused, {len(doubled)} doubled; allowed: {len(allowed)}")
         wrong = doubled - set(allowed)
         lines = [entry for entry in self.ledger.entries() if entry.id in wrong]
         assert not wrong, f"{len(wrong)} ran twice without need: {lines[:12]}"
