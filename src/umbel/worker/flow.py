@@ -117,8 +117,8 @@ class Flow:
             if self._link is not None:
                 self._link.claims.give_back(room)
             for settlement in settled.stale:
-                message = settlement.delivery.message
-                logger.warning("the hold on %s[%s] was lost before it could be settled", message.task, message.id)
+                if settlement.action is not Action.REQUEUE:
+                    self.journal.lost_hold(settlement.delivery.message)
                 self.orphans.remember(settlement)
             if ending.acknowledge:
                 self._acknowledged(ending.acknowledge, settled.stale)
@@ -126,22 +126,20 @@ class Flow:
             self._advance()
 
     def on_lease_lost(self) -> None:
-        """Whatever is held is not ours any more: forget what has not begun, mark what runs."""
+        """What was held is not ours any more. What has not begun is given back, which is in vain for the lost holds
+        and right for those that a new lease has brought already; what runs goes on."""
         with self._lock:
-            for settlement in self._ending.settlements:
-                self.orphans.remember(settlement)
-            self._ending.settlements.clear()
-            self._ending.lease_number = self.board.lease_number
             for job in self._take_back_unread():
                 if job.acknowledged:
                     self.dispatcher.put(job)
                 else:
-                    self.dispatcher.forget(job)
+                    self._give_back(job)
             for executor in self._executors():
                 for job in executor.jobs.values():
                     if not job.acknowledged:
                         self.orphans.lose(job)
             self._advance()
+            self.wake()
 
     def _admit(self, deliveries: list[Delivery]) -> None:
         if deliveries:

@@ -55,6 +55,12 @@ class Journal:
         else:
             logger.warning("task expired", extra={"data": data})
 
+    def lost_hold(self, message: Message) -> None:
+        """A task ended here after its message was given to somebody else."""
+        logger.warning(
+            "the hold on the message was lost before it could be settled", extra={"data": _identity(message)}
+        )
+
     def lost(self, message: Message, reason: str, consequence: str) -> None:
         """The process that ran a task died."""
         data = _identity(message) | {"reason": reason, "consequence": consequence}
