@@ -21,7 +21,7 @@ from umbel.brokers.base import Action
 from umbel.codecs import loads
 from umbel.codecs.exceptions import encode_exception
 from umbel.current import current_request, pop_request, push_request
-from umbel.errors import Ignore, InvalidTaskError, MessageError, MissingExtra, NotRegistered, Reject, Retry
+from umbel.errors import Ignore, InvalidTaskError, MessageError, MissingExtra, NotRegistered, Reject, Retry, TaskError
 from umbel.failures import ExceptionInfo, error_text, release, storable, traceback_text
 from umbel.loops import close_loop, run_in_loop
 from umbel.message import Message
@@ -159,10 +159,18 @@ def _ended(
         text = traceback_text(second)
         value = storable(second)
         release(second)
+        result = None
+        if stores_result(app, task, request):
+            plain = encode_exception(TaskError(error_text(value)), app.backend.options.serializer)
+            meta = result_meta(app, request, "FAILURE", plain)
+            meta.traceback = text
+            meta.date_done = app.date_done()
+            result = encode_result(app, request, meta)
         return Outcome(
             state="FAILURE",
             value=value,
             traceback=text,
+            result=result,
             publish=request.publish,
             runtime=runtime,
             error_repr=error_text(value),

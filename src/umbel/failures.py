@@ -32,14 +32,15 @@ class ExceptionInfo:
 
 
 def traceback_text(error: BaseException) -> str:
-    """The traceback as Python prints it, from the task's own function on."""
+    """The traceback as Python prints it, from the task's own function on; what no encoding takes is escaped."""
     tb = error.__traceback__
     while tb is not None and tb.tb_frame.f_code.co_filename.startswith(_HERE):
         tb = tb.tb_next
     try:
-        return "".join(traceback.format_exception(type(error), error, tb or error.__traceback__))
+        text = "".join(traceback.format_exception(type(error), error, tb or error.__traceback__))
     except Exception as failure:
         return f"{type(error).__qualname__}: (its traceback cannot be shown: {failure!r})\n"
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def error_text(error: BaseException) -> str:

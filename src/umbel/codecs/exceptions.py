@@ -101,11 +101,16 @@ def encode_exception(exc: BaseException, serializer_name: str) -> Any:
         module, name = exc.wire_module, getattr(exc, "wire_name", cls.__name__)
     elif found.name == "pickle" and not isinstance(exc, RemoteException) and _survives_pickle(exc):
         return exc
-    return {
-        "exc_type": name,
-        "exc_message": [value if type(value) in _ALWAYS_PLAIN else _serializable(value, encode) for value in exc.args],
-        "exc_module": module,
-    }
+    args = [value if type(value) in _ALWAYS_PLAIN else _serializable(value, encode) for value in _args(exc)]
+    return {"exc_type": name, "exc_message": args, "exc_module": module}
+
+
+def _args(exc: BaseException) -> tuple[Any, ...]:
+    """The arguments of an exception, or, where its class fails to tell them, a note of that."""
+    try:
+        return tuple(exc.args)
+    except Exception as failure:
+        return (f"(its arguments cannot be shown: {type(failure).__qualname__})",)
 
 
 def _survives_pickle(exc: BaseException) -> bool:

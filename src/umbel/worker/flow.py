@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from umbel.brokers.base import Action, Delivery, Settled, Settlement
 from umbel.executors import packets
 from umbel.worker.dispatch import Dispatcher
@@ -185,10 +187,13 @@ class Flow:
     def _on_packet(self, executor: ExecutorHandle, packet: bytes) -> None:
         kind, number = packets.kind_of(packet), packets.number_of(packet)
         if kind == packets.OUTCOME:
-            report = packets.decode_report(packet)
-            job = self.dispatcher.finish(executor, number, report.runtime)
+            try:
+                report, fault = packets.decode_report(packet), ""
+            except msgspec.MsgspecError as error:
+                report, fault = None, f"the outcome of the task cannot be read: {error}"
+            job = self.dispatcher.finish(executor, number, report.runtime if report is not None else None)
             if job is not None:
-                self._conclude(job, report)
+                self._conclude(job, report or self._refused(job, fault))
         elif kind == packets.REPORT:
             self._ending.results.append(packets.decode_state(packet))
         elif kind == packets.REFUSED:
@@ -196,6 +201,11 @@ class Flow:
             if job is not None:
                 self.orphans.end(job)
                 self._requeue(job)
+
+    def _refused(self, job: Job, fault: str) -> Report:
+        """An outcome of wrong types, from a callback with a priority in letters for example, is a failure."""
+        result = self.intake.failure(job.delivery, fault)
+        return packets.Report("FAILURE", 0.0, result, action=Action.DEAD_LETTER.value, reason=fault, error=fault)
 
     def _conclude(self, job: Job, report: Report) -> None:
         self.last_progress = time.monotonic()
