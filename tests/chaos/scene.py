@@ -97,10 +97,10 @@ class Scene:
     def broker(self) -> Any:
         return self.tasks.app.broker
 
-    def start(self, *arguments: str, **environment: str) -> WorkerProcess:
-        """Start a worker with two executors, under a name of its own."""
+    def start(self, *arguments: str, ready: bool = True, **environment: str) -> WorkerProcess:
+        """Start a worker with two executors, under a name of its own; ``ready``: wait until it consumes."""
         name = f"worker{len(self.workers.workers)}@%h"
-        return self.workers.start("-c", "2", "-n", name, *arguments, environment=environment)
+        return self.workers.start("-c", "2", "-n", name, *arguments, environment=environment, ready=ready)
 
     def await_ended(self, more: int, timeout: float = 15.0) -> None:
         """Until so many executions more have ended."""
