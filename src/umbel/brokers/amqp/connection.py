@@ -81,7 +81,11 @@ class Connection(_SelectConnection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._partials: dict[int, _Partial] = {}
         self._unread = b""
-        super().__init__(*args, **kwargs)
+        self._pika().__init__(*args, **kwargs)
+
+    def _pika(self) -> Any:
+        """This object with pika's own methods, which have no types."""
+        return super()
 
     def receive_with(self, channel: int, receiver: Receiver | None) -> None:
         """Give the messages and confirms of a channel to ``receiver``; None ends that."""
@@ -109,12 +113,12 @@ class Connection(_SelectConnection):
 
     def _proto_connection_made(self, transport: Any) -> None:
         transport._MAX_RECV_BYTES = _READ_AT_ONCE
-        super()._proto_connection_made(transport)
+        self._pika()._proto_connection_made(transport)
 
     def _on_data_available(self, data_in: bytes) -> None:
         data = self._unread + data_in if self._unread else data_in
         if data[:1] == b"A":
-            super()._on_data_available(data)
+            self._pika()._on_data_available(data)
             return
         self.bytes_received: int = self.bytes_received + len(data_in)
         position, end = 0, len(data)
