@@ -32,6 +32,12 @@ def length(text: str) -> int:
 
 
 @app.task
+def big(seconds: float, size: int) -> str:
+    time.sleep(seconds)
+    return "x" * size
+
+
+@app.task
 def where() -> tuple[int, str]:
     """The executor's pid and working directory."""
     return os.getpid(), os.getcwd()

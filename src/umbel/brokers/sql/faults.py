@@ -22,7 +22,7 @@ class Conflict(OperationalError):
 def fault_of(kind: str, shown: str, error: Exception, refusal: type[UmbelError]) -> UmbelError:
     """The error to raise for ``error`` of the driver; ``refusal`` where trying again will not help."""
     original: Any = getattr(error, "orig", None) or error
-    text = str(original).strip() or type(original).__name__
+    text = " ".join(str(original).split()) or type(original).__name__
     name = type(original).__name__
     if kind == "sqlite":
         return _sqlite_fault(shown, name, text, refusal)
