@@ -155,7 +155,7 @@ def test_a_message_wakes_exactly_one(broker: RedisBroker, consume: Callable[...,
     for thread in threads:
         thread.start()
     until(
-        lambda: len([line for line in broker.links.call("CLIENT", "LIST").split(b"\n") if b"cmd=blmove" in line]) >= 20
+        lambda: len([line for line in broker.links.call("CLIENT", "LIST").split(b"\n") if b"cmd=blmove" in line]) >= 5
     )
     broker.publish([message("one", priority=6)])
     for thread in threads:

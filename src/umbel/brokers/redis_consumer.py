@@ -32,14 +32,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 0.1
+LOOK_EVERY = 0.15
 """Seconds between looks at lists that nobody waits at."""
 
-LOOK_AT_LEAST_EVERY = 1.0
-"""Seconds between looks while all lists are waited at."""
-
 MOST_WAITS = 16
-"""How many lists an idle consumer waits at, each with a connection; of the others it takes looks."""
+"""How many queues an idle consumer waits at, each with a connection; at the others it looks."""
+
+QUIET = 0.002
+"""When a message landed only after so many seconds of waiting, its queue had been empty: the next receive waits for
+more without another look."""
 
 REVERSE_EVERY = 16
 """Every so many claims begin with the lowest priority, so that it is never starved."""
@@ -71,8 +72,8 @@ class RedisConsumer(Consumer):
             Source(self._keys.ready(queue.name, step), queue.name, step) for queue in self._queues for step in STEPS
         ]
         self._orders = self._all_orders()
-        by_step = sorted(range(len(self._lists)), key=lambda index: self._lists[index].step)
-        self._watched = tuple(by_step[:MOST_WAITS])
+        self._watched = [index for index, place in enumerate(self._lists) if not place.step][:MOST_WAITS]
+        self._quiet = False
         self._wakes = Wakes(broker.links.server)
         self._receiving = threading.Lock()
         self._lock = threading.Lock()
@@ -159,12 +160,15 @@ class RedisConsumer(Consumer):
         """Claim, and while there is nothing, sleep until there may be. No wait outlives the call, so that nothing
         lands here while others are idle."""
         lease = self._lease
-        woken = Woken.HINT
+        woken = Woken.NOT if self._quiet else Woken.HINT
+        began = time.monotonic()
         while not self._closed and self._lease is lease:
             if woken is Woken.LANDED:
+                self._quiet = time.monotonic() - began > QUIET
                 first = self._reserve(len(self._wakes.landed))
                 return self._adoption.begin(lease, self._wakes, limit, first)
             if woken is Woken.HINT or time.monotonic() >= self._look_at:
+                self._quiet = False
                 claimed = self._claim(lease, limit)
                 if claimed:
                     return claimed + self._stop_waiting(lease, limit - len(claimed))
@@ -207,8 +211,7 @@ class RedisConsumer(Consumer):
             due = reply[1]
         elif reply[0] == 0:
             self._dead = lease
-        pause = LOOK_EVERY if len(self._watched) < len(self._lists) or lease is self._dead else LOOK_AT_LEAST_EVERY
-        self._look_at = time.monotonic() + (min(pause, float(due) + 0.001) if due else pause)
+        self._look_at = time.monotonic() + (min(LOOK_EVERY, float(due) + 0.001) if due else LOOK_EVERY)
         if reply[0] != 1:
             return []
         return self._deliveries(reply, 2, first)

@@ -39,12 +39,17 @@ class Publisher(Struct):
 
 
 class Place(Struct, frozen=True):
-    """One thing that publishing a message writes. ``kind``: ``l`` a list, ``z`` a delayed set, ``p`` a channel."""
+    """One thing that publishing a message writes.
+
+    ``kind``: ``l`` a list, ``h`` a list that nobody waits at, so that a hint is sent to ``channel``, ``z`` a delayed
+    set, ``p`` a channel.
+    """
 
     kind: str
     key: str
     score: float
     value: bytes
+    channel: str = ""
 
 
 class Publishing:
@@ -113,6 +118,8 @@ class Publishing:
         if message.eta is not None and message.eta > moment and not self._options.mixed_fleet:
             member = f"{step}{os.urandom(UNIQUE // 2).hex()}".encode() + envelope
             return Place("z", self._keys.delayed(queue), message.eta, member)
+        if step:
+            return Place("h", self._list(queue, step), 0.0, envelope, self._keys.delayed(queue))
         return Place("l", self._list(queue, step), 0.0, envelope)
 
     def _list(self, queue: str, step: int) -> str:
@@ -202,8 +209,9 @@ class Publishing:
             if message.queue not in self._registered:
                 self._register_new({message.queue}, max(0.001, deadline - time.monotonic()))
             place = self._place(message, message.queue, encode_envelope(message), moment)
-            rest = (1, place.value) if place.kind == "l" else (2, place.score, place.value)
-            return [PUBLISH.pack((publisher.key, number + 1, place.kind, place.key, *rest))]
+            if place.kind != "l":
+                return [_pack_chunk(publisher.key, number + 1, place.kind, place.key, [place])]
+            return [PUBLISH.pack((publisher.key, number + 1, "l", place.key, 1, place.value))]
         places: list[Place] = []
         for message in messages:
             places += self.places(message, moment)
@@ -266,4 +274,7 @@ def _pack_chunk(publisher: str, number: int, kind: str, key: str, chunk: list[Pl
     if kind == "z":
         scored = [part for place in chunk for part in (place.score, place.value)]
         return PUBLISH.pack((publisher, number, kind, key, len(scored), *scored))
-    return PUBLISH.pack((publisher, number, kind, key, len(chunk), *[place.value for place in chunk]))
+    values = [place.value for place in chunk]
+    if kind == "h":
+        return PUBLISH.pack((publisher, number, kind, key, 1 + len(values), chunk[0].channel, *values))
+    return PUBLISH.pack((publisher, number, kind, key, len(values), *values))

@@ -20,8 +20,9 @@ end
 PUBLISH = Script(
     _DELAY
     + """
--- publisher key, its number of this publication, then groups: kind ('l' list, 'z' delayed, 'p' channel), key,
--- n, n arguments (values; scores and members; payloads). Returns 0 when this publication was here before.
+-- publisher key, its number of this publication, then groups: kind ('l' list, 'h' list and a hint, 'z' delayed,
+-- 'p' channel), key, n, n arguments (values; a channel and values; scores and members; payloads).
+-- Returns 0 when this publication was here before.
 local last = redis.call('GET', ARGV[1])
 if last and tonumber(last) >= tonumber(ARGV[2]) then return 0 end
 redis.call('SET', ARGV[1], ARGV[2], 'EX', 300)
@@ -30,6 +31,9 @@ while at < #ARGV do
   local kind, key, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   if kind == 'l' then
     redis.call('LPUSH', key, unpack(ARGV, at + 3, at + 2 + count))
+  elseif kind == 'h' then
+    redis.call('LPUSH', key, unpack(ARGV, at + 4, at + 2 + count))
+    redis.call('PUBLISH', ARGV[at + 3], 'pushed')
   elseif kind == 'z' then
     for pair = at + 3, at + 2 + count, 2 do delay(key, ARGV[pair], ARGV[pair + 1]) end
   else

@@ -1,9 +1,11 @@
 """How an idle consumer learns of a message the moment it is pushed, whoever pushes it.
 
-A connection per watched list waits in ``BLMOVE <list> <landing place>``: Redis itself moves the message into a place
-of this consumer, so exactly one idle consumer is woken by one message, and nothing is lost if the answer is. What has
-landed is adopted by the consumer's next claim. Invalidation messages (CLIENT TRACKING), key space notifications and a
-``BLMOVE`` of a list to itself were considered: they wake every idle worker for each message.
+A connection per queue waits in ``BLMOVE <list> <landing place>``: Redis itself moves the message into a place of this
+consumer, so exactly one idle consumer is woken by one message, and nothing is lost if the answer is. What has landed is
+adopted by the consumer's next claim. Lists of the other priorities are not waited at: Umbel's clients send a hint when
+they push there, Celery's messages with a priority are found by the next look. Invalidation messages (CLIENT TRACKING),
+key space notifications and a ``BLMOVE`` of a list to itself were considered: they wake every idle worker for each
+message.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ class Woken(enum.Enum):
 
     NOT = 0
     HINT = 1
-    """Something was delayed until earlier than all others."""
+    """Something was delayed until earlier than all others, or was pushed where nobody waits."""
     LANDED = 2
 
 
