@@ -1,12 +1,11 @@
 """``rpc://``: results come back as messages to a reply queue of the process that sent the tasks, in Celery's format.
 
-One durable auto-delete queue and one listening connection for each process, whatever the number of threads; results
+One durable queue and one listening connection for each process, whatever the number of threads; results
 are told apart by their correlation id and kept in memory for ``expires`` seconds, ``cache_max`` tasks at most (a
 transport option, 50,000), or until they are forgotten. Only the sending process can read them. A worker answers with
 one message for each state; where the queue is gone the answer is dropped.
 
-``rpc://`` alone is on the application's broker; ``rpc://host/vhost`` is on another one. When the listening connection
-breaks, RabbitMQ deletes the queue: what is sent until it is there again is lost, as with Celery.
+``rpc://`` alone is on the application's broker; ``rpc://host/vhost`` is on another one.
 """
 
 from __future__ import annotations
@@ -113,6 +112,8 @@ class RPCBackend(Backend):
     # -- reading --
 
     def get(self, task_ids: Sequence[str]) -> dict[str, Meta]:
+        if task_ids:
+            self._listening.ensure()
         with self._guard:
             self._trim()
             found = {task_id: self._records[task_id] for task_id in task_ids if task_id in self._records}
@@ -130,6 +131,8 @@ class RPCBackend(Backend):
         try:
             for task_id, record in records.items():
                 self._tell(task_id, record, pending, on_meta)
+            if pending:
+                self._listening.ensure()
             while pending:
                 rest = None if deadline is None else deadline - time.monotonic()
                 try:

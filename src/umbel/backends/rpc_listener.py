@@ -1,7 +1,13 @@
-"""The listening half of ``rpc://``: this process's reply queue and the one connection that consumes it."""
+"""The listening half of ``rpc://``: this process's reply queue and the one connection that consumes it.
+
+Unlike Celery's, the queue outlives its connection, so that results are not lost when that breaks: it is not
+auto-delete but deleted on close, expires when it was not consumed for ``_UNUSED`` seconds, and results are acknowledged
+(all that came in one read at once). Workers never declare it, so they do not see a difference.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -9,10 +15,10 @@ from typing import Any
 
 from umbel.backends.base import Options
 from umbel.brokers.amqp.addresses import Address
-from umbel.brokers.amqp.channels import Channel
-from umbel.brokers.amqp.frames import DELIVER, Content, properties_of
+from umbel.brokers.amqp.channels import Channel, channel
+from umbel.brokers.amqp.frames import DELIVER, Content, ack_frames, properties_of
 from umbel.brokers.amqp.session import Session, Sessions
-from umbel.brokers.amqp.topology import declare_queue
+from umbel.brokers.amqp.topology import declare_queue, delete_queue
 from umbel.brokers.base import Options as BrokerOptions
 from umbel.errors import BackendError, BrokerError, ConfigurationError, UmbelError
 
@@ -46,9 +52,13 @@ def broker_options(options: Options) -> BrokerOptions:
     )
 
 
+logger = logging.getLogger(__name__)
+
+_UNUSED = 3600.0
+
+
 class Listening:
-    """The reply queue ``address``, consumed while somebody needs it. ``on_result(task id, payload)`` and ``on_lost``
-    are called in the I/O thread."""
+    """The reply queue ``address``. ``on_result(task id, payload)`` and ``on_lost`` are called in the I/O thread."""
 
     def __init__(
         self,
@@ -64,6 +74,8 @@ class Listening:
         self._on_result = on_result
         self._tell_lost = on_lost
         self._closing = threading.Event()
+        self._to_acknowledge = 0
+        self._number = 0
         self._sessions = Sessions(servers, "results", options.connect_timeout, self._prepare)
 
     def ensure(self) -> None:
@@ -75,34 +87,61 @@ class Listening:
             raise BackendError(str(error)) from error
 
     def _prepare(self, session: Session, timeout: float) -> None:
-        channel = Channel(session, timeout)
-        expires = {"x-expires": int(self._options.expires * 1000)} if self._options.expires else {}
-        declare_queue(channel, self._address, expires, auto_delete=True)
-        session.run(lambda: session.connection.receive_with(channel.number, self))
+        listening = Channel(session, timeout)
+        unused = min(self._options.expires or _UNUSED, _UNUSED)
+        declare_queue(listening, self._address, {"x-expires": int(unused * 1000)})
+        self._number, self._to_acknowledge = listening.number, 0
+        session.run(lambda: session.connection.receive_with(listening.number, _Receiver(self, session)))
 
         def consume(pika: Any, done: Callable[[Any], None]) -> None:
-            pika.basic_consume(self._address, _ignore, auto_ack=True, callback=done)
+            pika.basic_consume(self._address, _ignore, callback=done)
 
-        channel.call(consume)
+        listening.call(consume)
         session.on_lost.append(self._on_lost)
 
     def close(self) -> None:
-        """Stop listening; the broker deletes the queue."""
+        """Stop listening and delete the queue."""
         self._closing.set()
+        session = self._sessions.current
+        if session is not None:
+            try:
+                with channel(session, self._options.timeout) as opened:
+                    delete_queue(opened, self._address)
+            except UmbelError as error:
+                logger.warning("the reply queue was not deleted; it expires in %.0f s: %s", _UNUSED, error)
         self._sessions.close()
 
     # -- I/O thread --
 
-    def on_content(self, method: int, content: Content) -> None:
-        if method == DELIVER:
-            self._on_result(properties_of(content.header).correlation_id, content.body)
+    def receive(self, session: Session, content: Content) -> None:
+        """Take a result, and acknowledge with it all others of the same read."""
+        if not self._to_acknowledge:
+            session.run(lambda: self._acknowledge(session))
+        self._to_acknowledge = content.tag
+        self._on_result(properties_of(content.header).correlation_id, content.body)
 
-    def on_method(self, method: int, arguments: bytes) -> None:
-        """Nothing else is asked for on this channel."""
+    def _acknowledge(self, session: Session) -> None:
+        session.connection.send(ack_frames(self._number, (), self._to_acknowledge))
+        self._to_acknowledge = 0
 
     def _on_lost(self, error: UmbelError) -> None:
         if not self._closing.is_set():
             self._tell_lost()
+
+
+class _Receiver:
+    """Gives the results of one session to the listening."""
+
+    def __init__(self, listening: Listening, session: Session) -> None:
+        self._listening = listening
+        self._session = session
+
+    def on_content(self, method: int, content: Content) -> None:
+        if method == DELIVER:
+            self._listening.receive(self._session, content)
+
+    def on_method(self, method: int, arguments: bytes) -> None:
+        """Nothing else is asked for on this channel."""
 
 
 def _ignore(*_: object) -> None:

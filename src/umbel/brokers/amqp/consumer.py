@@ -269,6 +269,8 @@ class AMQPConsumer(Consumer):
             intake, self._intake = self._intake, None
             held = intake.stop() if intake is not None and intake.session.alive else []
             self._changed.notify_all()
-        if intake is not None and held:
-            self._give_back(intake, held)
-        self._sessions.close()
+        try:
+            if intake is not None and held:
+                self._give_back(intake, held)
+        finally:
+            self._sessions.close()
