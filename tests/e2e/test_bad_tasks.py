@@ -77,7 +77,7 @@ def test_every_way_to_die_is_told_apart_and_costs_no_other_task(odd: Node) -> No
             result.get(timeout=30)
         assert HOW_IT_DIED[how] in odd.take_dead_letter(result.id).reason
     assert [each.get(timeout=TIMEOUT) for each in neighbours] == list(range(1, 21))
-    assert len(worker.executors()) == 4
+    wait_for(lambda: len(worker.executors()) == 4, TIMEOUT, "all executors are replaced")
     assert worker.stop() == 0
 
 
@@ -127,8 +127,8 @@ def test_other_signals_stop_the_worker_as_well(odd: Node, how: str, number: sign
 def test_a_relative_sqlite_file_is_found_after_a_task_changed_the_directory(odd: Node, tmp_path: Path) -> None:
     """The executor sends to the file that the worker consumes, not to one of the same name elsewhere."""
     name = os.path.relpath(odd.directory / "umbel.db", Path(__file__).parents[1])
-    worker = odd.start("-n", "relative@%h", environment={"LEDGER_BROKER": f"sqlite:///{name}"})
-    odd.workers[0].stop()
+    odd.worker.stop()
+    worker = odd.start(environment={"LEDGER_BROKER": f"sqlite:///{name}"})
     odd.tasks.misbehave.delay("surroundings changed").get(timeout=TIMEOUT)
     assert odd.tasks.where.delay().get(timeout=TIMEOUT)[1] == "/"
     sent = odd.tasks.send_another.delay(1).get(timeout=TIMEOUT)
