@@ -21,10 +21,20 @@ from umbel.brokers.base import Action
 from umbel.codecs import loads
 from umbel.codecs.exceptions import encode_exception
 from umbel.current import current_request, pop_request, push_request
-from umbel.errors import Ignore, InvalidTaskError, MessageError, MissingExtra, NotRegistered, Reject, Retry, TaskError
+from umbel.errors import (
+    Ignore,
+    InvalidTaskError,
+    MessageError,
+    MissingExtra,
+    NotRegistered,
+    Reject,
+    Retry,
+    TaskError,
+    TaskRevokedError,
+)
 from umbel.failures import ExceptionInfo, error_text, release, storable, traceback_text
 from umbel.loops import close_loop, run_in_loop
-from umbel.message import Message
+from umbel.message import Message, now
 from umbel.outcomes import encode_result, result_meta, stores_result
 from umbel.plans import Plan, make_plan, plan_of
 from umbel.protocol1 import upgrade_protocol1
@@ -308,6 +318,8 @@ def execute_message(
         return Outcome(state="REJECTED", action=Action.PARK, reason=str(error), error_repr=error_text(error))
     except (MessageError, InvalidTaskError, MissingExtra) as error:
         return unreadable(app, message, error)
+    if message.expires is not None and message.expires < now():
+        return _expired(app, task, request)
     request.hostname = hostname
     request.redelivered = redelivered
     request.deliveries = deliveries
@@ -367,6 +379,17 @@ def _check_calls(embed: dict[str, Any]) -> None:
 
 def _is_call(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(cast("dict[str, Any]", value).get("task"), str)
+
+
+def _expired(app: Umbel, task: Task[..., Any], request: Request) -> Outcome:
+    """The outcome of a task whose time ran out while it waited in the worker."""
+    error = TaskRevokedError("expired")
+    result = None
+    if stores_result(app, task, request):
+        meta = result_meta(app, request, "REVOKED", encode_exception(error, app.backend.options.serializer))
+        meta.date_done = app.date_done()
+        result = encode_result(app, request, meta)
+    return Outcome(state="REVOKED", value=error, result=result, error_repr=error_text(error))
 
 
 def unreadable(app: Umbel, message: Message, error: Exception) -> Outcome:
