@@ -47,9 +47,9 @@ class SQLConsumer(Consumer):
         self._bell = Bell()
         self._claiming = threading.Lock()
         self._closed = False
-        self._receiving = _Line(broker)
-        self._settling = _Line(broker)
-        self._renewing = _Line(broker)
+        self._receiving = _Line(broker, lease)
+        self._settling = _Line(broker, lease)
+        self._renewing = _Line(broker, lease)
         self._waiter: Waiter | None = None
         self._promote_at = 0.0
         self._swept_at = time.monotonic()
@@ -227,8 +227,9 @@ class SQLConsumer(Consumer):
 class _Line:
     """The link of one of a consumer's threads: made on first use, dropped when it breaks."""
 
-    def __init__(self, broker: SQLBroker) -> None:
+    def __init__(self, broker: SQLBroker, lease: float) -> None:
         self._broker = broker
+        self._lease = lease
         self._link: Link | None = None
         self._guard = threading.Lock()
 
@@ -259,6 +260,7 @@ class _Line:
             link = self._broker.database.link(durable=False)
             try:
                 self._broker.set_up(link)
+                self._broker.dialect.limit_idleness(link, self._lease)
             except OperationalError:
                 link.discard()
                 raise

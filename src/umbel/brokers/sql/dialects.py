@@ -51,6 +51,10 @@ class Dialect:
         sql = "INSERT INTO {p}consumers (name, ends, settled) VALUES (%s, {now} + %s, 0) RETURNING id"
         return link.value(self.sql(sql), (name, lease))
 
+    def limit_idleness(self, link: Link, seconds: float) -> None:
+        """Have the server undo a transaction of this link in which nothing happens for so long: its process was
+        stopped or is gone, and what it has locked is wanted by others."""
+
     def prolong_lease(self, link: Link, consumer: int, lease: float) -> bool:
         sql = "UPDATE {p}consumers SET ends = {now} + %s WHERE id = %s"
         return link.run(self.sql(sql), (lease, consumer)) > 0
@@ -78,7 +82,8 @@ class Dialect:
     def reap(self, link: Link, limit: int) -> int:
         """End the leases that have run out, return their work counted, bury what was delivered more than ``limit``
         times; how many messages were returned or buried."""
-        link.run(self.sql("DELETE FROM {p}consumers WHERE ends < {now}"))
+        over = "SELECT id FROM {p}consumers WHERE ends < {now}" + self.locking
+        link.run(self.sql(f"DELETE FROM {{p}}consumers WHERE id {self.among.format(over)}"))
         orphans = (
             self.sql(
                 f"SELECT id, deliveries FROM {{p}}messages WHERE state = {HELD} AND consumer IS NOT NULL"
@@ -230,6 +235,9 @@ class PostgreSQL(Dialect):
 
     _types = ("text", "int", "int", "int", "float8", "text", "bytea", "bytea", *["text"] * 6)
 
+    def limit_idleness(self, link: Link, seconds: float) -> None:
+        link.run(f"SET idle_in_transaction_session_timeout = {max(1, round(seconds * 1000))}")
+
     def insert(self, link: Link, rows: Sequence[Row]) -> None:
         for part in chunks(rows):
             selected, values = spread(part, self._types)
@@ -279,6 +287,10 @@ class MySQL(Dialect):
 
     _at_once = 1 << 22
     """Bytes of a body in one statement: the driver sends them in hexadecimal, and statements have a largest size."""
+
+    def limit_idleness(self, link: Link, seconds: float) -> None:
+        if "MariaDB" in str(link.value("SELECT VERSION()")):
+            link.run(f"SET SESSION idle_transaction_timeout = {max(1, round(seconds))}")
 
     def insert(self, link: Link, rows: Sequence[Row]) -> None:
         body = WRITTEN.index("body")
