@@ -38,8 +38,9 @@ class Place:
     directory: Path
 
     @contextmanager
-    def scene(self, *, worker_proxy: TCPProxy | None = None, client_proxy: TCPProxy | None = None,
-              **environment: str) -> Iterator[Scene]:
+    def scene(
+        self, *, worker_proxy: TCPProxy | None = None, client_proxy: TCPProxy | None = None, **environment: str
+    ) -> Iterator[Scene]:
         """``worker_proxy`` stands between workers and the broker, ``client_proxy`` between client and broker."""
         broker = worker_proxy.url(self.broker) if worker_proxy else self.broker
         backend = broker if self.backend == self.broker else self.backend

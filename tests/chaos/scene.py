@@ -45,8 +45,9 @@ class Load:
         """5 to 50 ms, short ones more often."""
         return self.dice.triangular(0.005, 0.05, 0.005)
 
-    def send_bulk(self, count: int) -> None:
-        sent = self.tasks.app.send_many([self.tasks.record.s(self.duration()) for _ in range(count)])
+    def send_bulk(self, count: int, task: Any = None) -> None:
+        """So many of ``task``, by default ``record``, in one round trip."""
+        sent = self.tasks.app.send_many([(task or self.tasks.record).s(self.duration()) for _ in range(count)])
         self.accepted += [result.id for result in sent]
 
     def send(self, task: Any = None, *args: Any) -> str:
