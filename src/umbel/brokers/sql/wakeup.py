@@ -14,13 +14,16 @@ import socket
 import sys
 import time
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 from umbel.brokers.sql.database import Link
 
-_COMMIT_PAUSES = (0.0, 0.0002, 0.0005, 0.001, *[0.002] * 10, *[0.005] * 20, *[0.02] * 20)
-"""Seconds between looks after the log was written to: the commit follows its last write by one fsync, which takes
-half a millisecond or, on a busy disk, half a second."""
+_BEFORE_COMMIT = (*[0.001] * 8, *[0.01] * 9, *[0.05] * 10)
+"""Seconds between looks after the log was written to and nothing has changed yet: the commit follows its last write by
+one fsync, which takes half a millisecond or, on a busy disk, half a second."""
+_AFTER_COMMIT = (0.003, 0.02, 0.08)
+"""The same after a change: what was written may also have been the beginning of the next commit."""
 _UNWATCHED_PAUSE = 0.012
 _SAFETY_PAUSE = 0.5
 _MYSQL_PAUSES = (0.005, 0.1)
@@ -99,31 +102,38 @@ class SQLiteWaiter(Waiter):
         super().__init__(link, bell)
         self._watch = _watch_file(str(link.database.url.database) + "-wal")
         self._version = 0
+        self._pauses: Iterator[float] = iter(())
 
     def arm(self) -> None:
-        self._version = self.link.value("PRAGMA data_version")
+        self._changed()
 
     def wait(self, timeout: float) -> list[str]:
         deadline = time.monotonic() + timeout
-        pause = _UNWATCHED_PAUSE if self._watch is None else _SAFETY_PAUSE
         sources = [self.bell] if self._watch is None else [self.bell, self._watch]
         while not self._changed():
             rest = deadline - time.monotonic()
-            if rest <= 0:
-                break
-            awake = self._poll(sources, min(rest, pause))
-            if self.bell.fileno() in awake or (self._watch in awake and self._committed()):
+            if rest <= 0 or self.bell.fileno() in self._poll(sources, min(rest, self._next_look())):
                 break
         return []
 
-    def _committed(self) -> bool:
-        """Whether the log was written to by a commit, which may take longer than the write, or the bell rang."""
-        if self._watch is not None:
-            os.read(self._watch, 65536)
-        return any(self._poll([self.bell], pause) or self._changed() for pause in _COMMIT_PAUSES)
-
     def _changed(self) -> bool:
-        return self.link.value("PRAGMA data_version") != self._version
+        """Whether others have committed since the last call."""
+        written = self._written()
+        before, self._version = self._version, self.link.value("PRAGMA data_version")
+        changed = self._version != before
+        if written or changed:
+            self._pauses = iter(_AFTER_COMMIT if changed else _BEFORE_COMMIT) if written else iter(())
+        return changed
+
+    def _written(self) -> bool:
+        """Whether the log was written to since the last call: by the commit seen next, or by one still on its way."""
+        try:
+            return self._watch is not None and bool(os.read(self._watch, 65536))
+        except BlockingIOError:
+            return False
+
+    def _next_look(self) -> float:
+        return _UNWATCHED_PAUSE if self._watch is None else next(self._pauses, _SAFETY_PAUSE)
 
     def close(self) -> None:
         if self._watch is not None:
