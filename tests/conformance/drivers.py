@@ -25,6 +25,7 @@ class Driver:
     ``orders_both_ways``: it heeds ``lowest_priority_first``.
     ``largest_body``: bytes of the largest body the system is asked to carry.
     ``keeps_lineage``: results have a place for group and parent ids.
+    ``own_expiry``: each result has its own time to live; otherwise whoever cleans up judges all by its own setting.
     ``one_reader``: a result goes to the one object that asked for it.
     """
 
@@ -40,6 +41,7 @@ class Driver:
     orders_both_ways: bool = True
     largest_body: int = 50 << 20
     keeps_lineage: bool = True
+    own_expiry: bool = True
     one_reader: bool = False
     hooks: Hooks = field(default_factory=Hooks)
 
@@ -81,11 +83,11 @@ BROKERS = [
 
 BACKENDS = [
     Driver("memory", "memory", "umbel.backends.memory"),
-    Driver("sqlite", "sqlite", "umbel.backends.sql", keeps_lineage=False, hooks=SQLHooks()),
+    Driver("sqlite", "sqlite", "umbel.backends.sql", keeps_lineage=False, own_expiry=False, hooks=SQLHooks()),
     Driver("redis", "redis", "umbel.backends.redis", private="redis-durable", hooks=RedisHooks()),
     Driver(
-        "postgresql", "postgresql", "umbel.backends.sql", private="postgresql", keeps_lineage=False, hooks=SQLHooks()
+        "postgresql", "postgresql", "umbel.backends.sql", private="postgresql", keeps_lineage=False, own_expiry=False, hooks=SQLHooks()
     ),
-    Driver("mariadb", "mariadb", "umbel.backends.sql", private="mariadb", keeps_lineage=False, hooks=SQLHooks()),
+    Driver("mariadb", "mariadb", "umbel.backends.sql", private="mariadb", keeps_lineage=False, own_expiry=False, hooks=SQLHooks()),
     Driver("rpc", "rpc", "umbel.backends.rpc", private="rabbitmq", one_reader=True, hooks=AMQPHooks()),
 ]
