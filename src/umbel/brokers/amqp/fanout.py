@@ -19,7 +19,7 @@ from umbel.brokers.amqp.session import Session
 from umbel.brokers.amqp.topology import bind_queue, declare_exchange, declare_queue
 from umbel.brokers.base import Listener, Note
 from umbel.errors import OperationalError, UmbelError
-from umbel.message import new_id
+from umbel.message import decode_headers, new_id
 from umbel.queues import Exchange
 
 _PIDBOX = ".pidbox"
@@ -118,7 +118,7 @@ class AMQPListener(Listener):
         properties = properties_of(content.header)
         note = Note(
             content.body,
-            properties.headers,
+            decode_headers(properties.json()),
             properties.content_type,
             properties.content_encoding,
             content.routing_key,

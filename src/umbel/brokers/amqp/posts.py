@@ -153,9 +153,9 @@ def _split(table: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
     RabbitMQ sorts headers by name when it adds its own; the protocol's come back in their order.
     """
-    added = [name for name in table if name in _ADDED or name.startswith(_ADDED_PREFIXES)]
-    if not added:
+    if _ADDED.isdisjoint(table):
         return {}, table
+    added = [name for name in table if name in _ADDED or name.startswith(_ADDED_PREFIXES)]
     own = {name: table.pop(name) for name in added}
     if _DEATHS not in own and COUNT not in own:
         return own, table

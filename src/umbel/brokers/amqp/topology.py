@@ -208,11 +208,14 @@ def _explained(name: str, refusal: Refused) -> BrokerError:
         return BrokerError(f"queue {name!r} cannot be declared: {refusal}")
     argument, kind, entity, ours, theirs = found.groups()
     return BrokerError(
-        f"{kind} {entity!r} exists with other arguments: {argument} is {_value(theirs)} there and {_value(ours)} here;"
+        f"{kind} {entity!r} exists with other arguments: {argument} is {_value(argument, theirs)} there and"
+        f" {_value(argument, ours)} here;"
         f" declare it as it is, or delete it first"
     )
 
 
-def _value(text: str) -> str:
+def _value(argument: str, text: str) -> str:
+    if argument == QUEUE_TYPE and text.strip() == "none":
+        return "'classic'"
     found = _WORDS.search(text)
     return repr(found[1]) if found else text.strip()
