@@ -86,8 +86,22 @@ BACKENDS = [
     Driver("sqlite", "sqlite", "umbel.backends.sql", keeps_lineage=False, own_expiry=False, hooks=SQLHooks()),
     Driver("redis", "redis", "umbel.backends.redis", private="redis-durable", hooks=RedisHooks()),
     Driver(
-        "postgresql", "postgresql", "umbel.backends.sql", private="postgresql", keeps_lineage=False, own_expiry=False, hooks=SQLHooks()
+        "postgresql",
+        "postgresql",
+        "umbel.backends.sql",
+        private="postgresql",
+        keeps_lineage=False,
+        own_expiry=False,
+        hooks=SQLHooks(),
     ),
-    Driver("mariadb", "mariadb", "umbel.backends.sql", private="mariadb", keeps_lineage=False, own_expiry=False, hooks=SQLHooks()),
+    Driver(
+        "mariadb",
+        "mariadb",
+        "umbel.backends.sql",
+        private="mariadb",
+        keeps_lineage=False,
+        own_expiry=False,
+        hooks=SQLHooks(),
+    ),
     Driver("rpc", "rpc", "umbel.backends.rpc", private="rabbitmq", one_reader=True, hooks=AMQPHooks()),
 ]
