@@ -154,9 +154,15 @@ class Fleet:
         }
         self.workers: list[WorkerProcess] = []
 
-    def start(self, *arguments: str, environment: dict[str, str] | None = None, ready: bool = True) -> WorkerProcess:
+    def start(
+        self,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        ready: bool = True,
+        app: str = "apps.ledger",
+    ) -> WorkerProcess:
         log = self.directory / f"worker-{len(self.workers)}.log"
-        worker = WorkerProcess(self.environment | (environment or {}), log, *arguments)
+        worker = WorkerProcess(self.environment | (environment or {}), log, *arguments, app=app)
         self.workers.append(worker)
         return worker.wait_ready() if ready else worker
 

@@ -98,10 +98,10 @@ class Scene:
     def broker(self) -> Any:
         return self.tasks.app.broker
 
-    def start(self, *arguments: str, ready: bool = True, **environment: str) -> WorkerProcess:
+    def start(self, *arguments: str, ready: bool = True, app: str = "apps.ledger") -> WorkerProcess:
         """Start a worker with two executors, under a name of its own; ``ready``: wait until it consumes."""
         name = f"worker{len(self.workers.workers)}@%h"
-        return self.workers.start("-c", "2", "-n", name, *arguments, environment=environment, ready=ready)
+        return self.workers.start("-c", "2", "-n", name, *arguments, ready=ready, app=app)
 
     def await_ended(self, more: int, timeout: float = 15.0) -> None:
         """Until so many executions more have ended."""

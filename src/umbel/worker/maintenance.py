@@ -21,8 +21,10 @@ _EXIT_STALLED = 75
 
 
 async def maintain(worker: Worker) -> None:
-    """Until cancelled: every ``PERIOD`` seconds, unpark what this worker knows and look for a stall."""
+    """Until cancelled: every ``PERIOD`` seconds, unpark what this worker knows and look for a stall; more often where
+    a stall is to be found sooner."""
     watchdog = _Watchdog(worker)
+    pause = min(PERIOD, worker.app.conf.worker_stall_timeout or PERIOD)
     while True:
         if worker.link is not None:
             try:
@@ -30,7 +32,7 @@ async def maintain(worker: Worker) -> None:
                 await watchdog.look()
             except UmbelError as error:
                 logger.debug("upkeep is put off: %s", error)
-        await asyncio.sleep(PERIOD)
+        await asyncio.sleep(pause)
 
 
 def _unpark(worker: Worker) -> None:
@@ -66,6 +68,8 @@ class _Watchdog:
             self.restarted_at = None
             return
         if self.restarted_at is not None and worker.flow.last_progress < self.restarted_at:
+            if time.monotonic() - self.restarted_at < timeout:
+                return
             logger.critical("still nothing is claimed although work waits: the worker exits")
             worker.shut_down(Shutdown.COLD, _EXIT_STALLED)
             return
