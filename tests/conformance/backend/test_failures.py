@@ -95,7 +95,7 @@ def test_cut_while_subscribed(distant: Sender, proxy: TCPProxy) -> None:
 @pytest.mark.parametrize(("direction", "size"), [("up", 1), ("up", 5_000), ("down", 1)])
 def test_cut_while_storing(distant: Sender, proxy: TCPProxy, direction: Direction, size: int) -> None:
     ids = distant.new(20)
-    results = [distant.encode(task, "SUCCESS", "x" * 1_000) for task in ids]
+    results = [distant.encode(task, "SUCCESS", "x" * 1_000 + task) for task in ids]
     cut_during(lambda: distant.backend.store(results), proxy, direction, size)
     got: set[str] = set()
     assert persist(lambda: distant.backend.wait(ids, 10.0, lambda meta: got.add(meta.task_id)))
