@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -25,7 +25,7 @@ from umbel.errors import OperationalError, PublishTimeout, UmbelError, Unroutabl
 from umbel.message import Message, new_id, now
 from umbel.queues import Queue
 
-_CHUNK_COUNT = 1000
+_CHUNK_COUNT = 500
 _CHUNK_BYTES = 1 << 20
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.5
@@ -50,6 +50,20 @@ class Place(Struct, frozen=True):
     score: float
     value: bytes
     channel: str = ""
+
+
+class _Commands:
+    """Calls that are made once and may be sent again. ``made``: those that were asked for so far."""
+
+    def __init__(self, rest: Iterator[bytes]) -> None:
+        self.made: list[bytes] = []
+        self._rest = rest
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self.made
+        for command in self._rest:
+            self.made.append(command)
+            yield command
 
 
 class Publishing:
@@ -169,31 +183,33 @@ class Publishing:
         except IndexError:
             publisher = Publisher(self._keys.publisher(new_id()))
             self._made.append(publisher.key)
-        commands: list[bytes] = []
+        commands = _Commands(self._commands(messages, publisher, deadline))
         pause = 0.0
         try:
             while True:
                 try:
-                    if not commands:
-                        commands = self._commands(messages, publisher, deadline)
                     self._send(commands, deadline)
                     return
                 except OperationalError as error:
                     self._registered.clear()
+                    if not commands.made:
+                        commands = _Commands(self._commands(messages, publisher, deadline))
                     if time.monotonic() + pause >= deadline:
                         raise PublishTimeout(f"not sent within {timeout:g} s: {error}") from error
                     time.sleep(pause)
                     pause = min(_LONGEST_PAUSE, 2 * pause or _FIRST_PAUSE)
         finally:
-            publisher.number += len(commands)
+            publisher.number += len(commands.made)
             self._publishers.append(publisher)
 
-    def _send(self, commands: Sequence[bytes], deadline: float) -> None:
+    def _send(self, commands: _Commands, deadline: float) -> None:
         links = self._links
         generation = links.generation
         link = links.take(max(0.001, deadline - time.monotonic()))
         try:
-            link.run_all(PUBLISH, commands, max(0.001, deadline - time.monotonic()))
+            for command in commands:
+                link.send(command, max(0.001, deadline - time.monotonic()))
+            link.finish(PUBLISH, commands.made, max(0.001, deadline - time.monotonic()), 0)
         except BaseException as error:
             if not isinstance(error, UmbelError):
                 link.close()
@@ -201,30 +217,27 @@ class Publishing:
         finally:
             links.give(link, generation)
 
-    def _commands(self, messages: Sequence[Message], publisher: Publisher, deadline: float) -> list[bytes]:
+    def _commands(self, messages: Sequence[Message], publisher: Publisher, deadline: float) -> Iterator[bytes]:
+        """Calls of the script, made as they are asked for: while the server takes one, the next is packed.
+
+        Raises OperationalError before the first, if at all.
+        """
         moment = now()
         number = publisher.number
-        if len(messages) == 1 and not messages[0].exchange:
-            message = messages[0]
-            if message.queue not in self._registered:
-                self._register_new({message.queue}, max(0.001, deadline - time.monotonic()))
-            place = self._place(message, message.queue, encode_envelope(message), moment)
-            if place.kind != "l":
-                return [_pack_chunk(publisher.key, number + 1, place.kind, place.key, [place])]
-            return [PUBLISH.pack((publisher.key, number + 1, "l", place.key, 1, place.value))]
-        places: list[Place] = []
-        for message in messages:
-            places += self.places(message, moment)
-        self._register_new({message.queue for message in messages if not message.exchange}, deadline - time.monotonic())
-        groups: dict[tuple[str, str], list[Place]] = {}
-        for place in places:
-            groups.setdefault((place.kind, place.key), []).append(place)
-        commands: list[bytes] = []
-        for (kind, key), members in groups.items():
-            for chunk in _chunks(members, 1 if kind == "p" else _CHUNK_COUNT):
-                number += 1
-                commands.append(_pack_chunk(publisher.key, number, kind, key, chunk))
-        return commands
+        self._register_new(
+            {message.queue for message in messages if not message.exchange}, max(0.001, deadline - time.monotonic())
+        )
+        routed = any(message.exchange for message in messages)
+        step = len(messages) if routed else _CHUNK_COUNT
+        for first in range(0, len(messages), step):
+            groups: dict[tuple[str, str], list[Place]] = {}
+            for message in messages[first : first + step]:
+                for place in self.places(message, moment):
+                    groups.setdefault((place.kind, place.key), []).append(place)
+            for (kind, key), members in groups.items():
+                for chunk in _chunks(members, 1 if kind == "p" else _CHUNK_COUNT):
+                    number += 1
+                    yield _pack_chunk(publisher.key, number, kind, key, chunk)
 
     # -- life --
 
