@@ -367,13 +367,16 @@ def _parts(body: Any) -> tuple[Any, Any, dict[str, Any]]:
 
 
 def _check_calls(embed: dict[str, Any]) -> None:
-    """Refuse, before the task runs, what could not be called after it. Raises InvalidTaskError."""
+    """Refuse, before the task runs, what could not be called after it. Raises InvalidTaskError.
+
+    Of error callbacks only that they are a list: one that cannot be called is logged, and the others are.
+    """
     for name in ("callbacks", "errbacks", "chain", "chord"):
         found = embed.get(name)
         if found is None:
             continue
         calls = [found] if name == "chord" else found
-        if not isinstance(calls, (list, tuple)) or not all(map(_is_call, cast("list[Any]", calls))):
+        if not isinstance(calls, (list, tuple)) or not (name == "errbacks" or all(map(_is_call, calls))):
             raise InvalidTaskError(f"{name} of a task message are not calls of tasks")
 
 

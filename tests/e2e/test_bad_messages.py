@@ -259,7 +259,7 @@ def test_wrong_arguments_are_refused_at_the_call(odd: Node, arguments: tuple[int
         odd.tasks.add.delay(1, 2, z=3)
 
 
-@pytest.mark.parametrize("where", ["callbacks", "errbacks", "chain", "chord"])
+@pytest.mark.parametrize("where", ["callbacks", "chain", "chord"])
 @pytest.mark.parametrize("what", [5, [5], [{}], [{"task": 5}], {"no": "signature"}], ids=str)
 def test_an_embed_that_is_none_is_refused_before_the_task_runs(odd: Node, where: str, what: Any) -> None:
     task_id = odd.inject(call(), [[1, 1], {}, {where: what}])
@@ -267,6 +267,16 @@ def test_an_embed_that_is_none_is_refused_before_the_task_runs(odd: Node, where:
     assert odd.take_dead_letter(task_id).reason == f"InvalidTaskError: {where} of a task message are not calls of tasks"
     with pytest.raises(InvalidTaskError, match=where):
         result.get(timeout=TIMEOUT)
+
+
+@pytest.mark.parametrize("what", [5, [5], [{}], [{"task": 5}], {"no": "signature"}], ids=str)
+def test_error_callbacks_that_are_none_do_not_hide_the_error(odd: Node, what: Any) -> None:
+    task_id = odd.inject(call(), [["a", 1], {}, {"errbacks": what}])
+    result = odd.tasks.app.AsyncResult(task_id)
+    with pytest.raises(TypeError if isinstance(what, list) else InvalidTaskError):
+        result.get(timeout=TIMEOUT)
+    if not isinstance(what, list):
+        assert "errbacks" in odd.take_dead_letter(task_id).reason
 
 
 @pytest.mark.parametrize("options", [{"priority": "high"}, {"task_id": 5}, {"queue": {}}, 7, {"eta": "x"}], ids=str)

@@ -151,15 +151,18 @@ class Rig:
     def celery_worker(self, *arguments: str, **environment: str) -> Process:
         """A real Celery worker that runs one task at a time."""
         command = [self.python, "-m", "celery", "-A", "shared.for_celery", "worker", "--loglevel", "INFO"]
-        options = ["--pool", "solo", "--without-gossip", "--without-mingle", *arguments]
-        made = Process([*command, *options], self.environment | environment, self._log("celery"))
+        node = f"celery{len(self._processes)}@%h"
+        options = ["-n", node, "--pool", "solo", "--without-gossip", "--without-mingle", *arguments]
+        settings = self.environment | {"C_FORCE_ROOT": "1"} | environment
+        made = Process([*command, *options], settings, self._log("celery"))
         self._processes.append(made)
         made.wait_ready(" ready.")
         return made
 
     def umbel_worker(self, *arguments: str, **environment: str) -> Process:
-        command = [sys.executable, "-m", "umbel", "-A", "shared.for_umbel", "worker", "--quiet", "-c", "1", *arguments]
-        made = Process(command, self.environment | environment, self._log("umbel"))
+        command = [sys.executable, "-m", "umbel", "-A", "shared.for_umbel", "worker", "--quiet", "-c", "1"]
+        node = f"umbel{len(self._processes)}@%h"
+        made = Process([*command, "-n", node, *arguments], self.environment | environment, self._log("umbel"))
         self._processes.append(made)
         made.wait_ready("umbel.worker: ready")
         return made

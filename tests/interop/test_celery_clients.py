@@ -47,14 +47,14 @@ def test_what_a_task_sees_of_its_message(client: CeleryClient, both: Rig) -> Non
 
 def test_countdown_and_eta_are_kept(client: CeleryClient, both: Rig) -> None:
     started = time.time()
-    by_countdown = client.send("shared.add", [1, 1], countdown=1.5)
-    moment = datetime.datetime.now(datetime.timezone(datetime.timedelta(hours=5))) + datetime.timedelta(seconds=1.5)
+    by_countdown = client.send("shared.add", [1, 1], countdown=2.5)
+    moment = datetime.datetime.now(datetime.timezone(datetime.timedelta(hours=5))) + datetime.timedelta(seconds=2.5)
     by_eta = client.send("shared.add", [1, 2], eta=moment.isoformat())
     assert client.value(client.delay("shared.add", 0, 0)) == 0
-    assert not both.runs_of(by_countdown) and time.time() - started < 1.4
+    assert not both.runs_of(by_countdown), "what is due later does not hold up what is due now"
     assert (client.value(by_countdown), client.value(by_eta)) == (2, 3)
-    assert 1.3 < time.time() - started < 4
-    assert both.runs_of(by_countdown) == {"umbel": 1}
+    assert 2.4 < time.time() - started < 5
+    assert both.runs_of(by_countdown) == both.runs_of(by_eta) == {"umbel": 1}
 
 
 def test_an_expired_task_is_revoked(client: CeleryClient, both: Rig) -> None:

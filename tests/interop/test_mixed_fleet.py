@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
-from interop.rig import TIMEOUT, Rig
+import pytest
+
+from interop.rig import TIMEOUT, Rig, rig
 from workers import wait_for
 
 COUNT = 500
+
+
+@pytest.fixture(params=["redis", "rabbitmq"])
+def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
+    """A broker for one test, without workers yet."""
+    with rig(request.param, tmp_path) as made:
+        yield made
 
 
 def test_both_kinds_share_the_work_and_each_task_runs_once(both: Rig) -> None:
@@ -15,7 +26,7 @@ def test_both_kinds_share_the_work_and_each_task_runs_once(both: Rig) -> None:
     app = both.umbel_client()
     ids |= {app.tasks["shared.add"].delay(number, 1).id for number in range(COUNT // 2)}
     both.celery_worker()
-    slow = both.umbel_worker("--prefetch-multiplier", "1")
+    both.umbel_worker("--prefetch-multiplier", "1")
     assert len(ids) == COUNT
 
     def done() -> set[str]:
@@ -29,7 +40,6 @@ def test_both_kinds_share_the_work_and_each_task_runs_once(both: Rig) -> None:
     assert {kind for kind, noted in runs if noted in more} == {"celery", "umbel"}
     for task_id in more:
         assert app.AsyncResult(task_id).get(timeout=TIMEOUT) == task_id
-    slow.stop()
 
 
 def test_a_delayed_task_in_a_mixed_fleet_runs_once_wherever_it_is(both: Rig) -> None:
@@ -50,16 +60,16 @@ def test_a_delayed_task_in_a_mixed_fleet_runs_once_wherever_it_is(both: Rig) -> 
 def test_what_a_dead_umbel_worker_held_goes_to_celery(both: Rig) -> None:
     client = both.celery_client()
     doomed = both.umbel_worker("--prefetch-multiplier", "10")
-    ids = [client.send("shared.wait", [20.0])] + [client.send("shared.add", [number, 1]) for number in range(8)]
+    ids = [client.send("shared.wait", [6.0])] + [client.send("shared.add", [number, 1]) for number in range(8)]
     app = both.umbel_client()
-    wait_for(lambda: app.broker.size("celery").ready == 0, TIMEOUT, "the Umbel worker holds everything")
+    wait_for(lambda: app.broker.size("celery").ready <= 4, TIMEOUT, "the Umbel worker holds half of its window")
     doomed.kill()
-    survivor = both.celery_worker()
-    rescuer = both.umbel_worker("-Q", "nothing")
+    both.celery_worker()
+    both.umbel_worker("-Q", "nothing")
     killed = time.monotonic()
     for task_id in ids[1:]:
         client.value(task_id)
     assert time.monotonic() - killed < 40
-    assert all(both.runs_of(task_id) == {"celery": 1} for task_id in ids[1:])
-    rescuer.stop()
-    survivor.kill()
+    assert {task_id: dict(both.runs_of(task_id)) for task_id in ids[1:]} == {
+        task_id: {"celery": 1} for task_id in ids[1:]
+    }

@@ -304,7 +304,7 @@ def test_arguments_that_results_cannot_hold_are_shown_as_text(app: Umbel) -> Non
     assert document["result"] == 2 and "{1, 2}" in document["args"]
 
 
-def test_a_failure_that_cannot_be_stored_is_still_an_outcome(app: Umbel) -> None:
+def test_a_failure_whose_arguments_cannot_be_told_is_stored_all_the_same(app: Umbel) -> None:
     class Hostile(Exception):
         @property
         def args(self) -> Any:  # type: ignore[override]
@@ -315,8 +315,9 @@ def test_a_failure_that_cannot_be_stored_is_still_an_outcome(app: Umbel) -> None
         raise Hostile
 
     outcome = run(app, fail)
-    assert (outcome.state, outcome.action, outcome.result) == ("FAILURE", Action.ACK, None)
-    assert "no args" in outcome.error_repr
+    assert (outcome.state, outcome.action) == ("FAILURE", Action.ACK)
+    document = stored(outcome)
+    assert document["result"]["exc_type"].endswith("Hostile") and "RuntimeError" in document["result"]["exc_message"][0]
 
 
 # -- messages that are not as they should be -------------------------------------------------------

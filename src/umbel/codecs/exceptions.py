@@ -57,7 +57,7 @@ def _rebuild_remote(module: str, qualname: str, *args: Any) -> RemoteException:
 
 
 def _rebuild_wrapped(module: str, qualname: str, args: Any = (), text: str | None = None) -> BaseException:
-    """Stands for the wrapper in which Celery pickles exceptions that cannot be pickled."""
+    """Stands for the wrapper in which Celery stores exceptions that cannot be pickled."""
     return decode_exception({"exc_module": module, "exc_type": qualname, "exc_message": args or [text]})
 
 
@@ -153,6 +153,8 @@ def decode_exception(payload: Any) -> BaseException:
         args: tuple[Any, ...] = ()
     else:
         args = tuple(cast("list[Any]", message)) if isinstance(message, (list, tuple)) else (message,)
+    if wire_class(module, name) is _rebuild_wrapped and 3 <= len(args) <= 4:
+        return _rebuild_wrapped(*args)
     cls = _find_class(module, name)
     if cls is not None:
         try:
