@@ -129,8 +129,11 @@ class SQLBackend(Backend):
             self.table.write(link, results)
 
     def get(self, task_ids: Sequence[str]) -> dict[str, Meta]:
-        with self._link() as link:
-            rows = self.table.read(link, task_ids)
+        def read(link: Link) -> list[Columns]:
+            self.table.set_up(link)
+            return self.table.read(link, task_ids)
+
+        rows = self.database.read(read)
         return {row[0]: self._meta(row) for row in rows}
 
     def wait(self, task_ids: Collection[str], timeout: float | None, on_meta: Callable[[Meta], object]) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 
 from umbel.backends.base import READY_STATES, Meta
 from umbel.backends.sql_results import Columns, ResultTable, Stand, stand_of
-from umbel.brokers.sql.database import Database
+from umbel.brokers.sql.database import Database, Link
 from umbel.brokers.sql.wakeup import Bell, Waiter, waiter_on
 from umbel.errors import OperationalError, UmbelError
 
@@ -82,9 +82,12 @@ class Watcher:
     def _read(self, task_ids: Collection[str]) -> list[Columns]:
         if not task_ids:
             return []
-        with self._database.borrowed() as link:
+
+        def read(link: Link) -> list[Columns]:
             self._table.set_up(link)
             return self._table.read(link, task_ids)
+
+        return self._database.read(read)
 
     def subscribe(self, task_id: str, on_meta: Callable[[Meta], object]) -> Callable[[], None]:
         """See :meth:`umbel.backends.base.Backend.subscribe`."""

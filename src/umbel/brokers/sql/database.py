@@ -7,11 +7,12 @@ Broker and result store of the same URL are two ``Database`` objects with equal 
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import sqlalchemy
 import sqlalchemy.exc
@@ -20,9 +21,13 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.pool import PoolProxiedConnection
 
 from umbel.brokers.sql.connecting import PatientConnect, connect_arguments, prepare_mysql, prepare_sqlite
-from umbel.brokers.sql.faults import fault_of
+from umbel.brokers.sql.faults import Conflict, fault_of
 from umbel.errors import ConfigurationError, OperationalError, UmbelError
 from umbel.urls import normalise, redact
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Kind = Literal["sqlite", "postgresql", "mysql"]
 
@@ -216,15 +221,30 @@ class Database:
 
     @contextmanager
     def borrowed(self) -> Generator[Link]:
-        """A link for some statements, given back at the end and thrown away after an OperationalError."""
+        """A link for some statements, given back at the end. After an OperationalError it is thrown away, and so are
+        those that lie idle: what broke one of them has mostly broken all."""
         link = self.link()
         try:
             yield link
+        except Conflict:
+            link.discard()
+            raise
         except OperationalError:
             link.discard()
+            self.engine.dispose()
             raise
         finally:
             link.close()
+
+    def read(self, action: Callable[[Link], T]) -> T:
+        """What ``action``, which changes nothing, makes of a link; once more if that link was broken."""
+        try:
+            with self.borrowed() as link:
+                return action(link)
+        except OperationalError as error:
+            logger.debug("reading is tried again: %s", error)
+        with self.borrowed() as link:
+            return action(link)
 
     @contextmanager
     def writing(self) -> Generator[None]:
