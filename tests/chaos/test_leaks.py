@@ -13,8 +13,12 @@ from chaos.scene import SHORT_LEASE, Scene
 from proxy import TCPProxy
 from workers import wait_for
 
-LASTING_KEYS = {"_kombu.binding.celery", "umbel.queues"}
+LASTING_KEYS = {"_kombu.binding.celery", "_kombu.binding_permanent.celery", "umbel.queues"}
 """What says that the queue exists."""
+
+
+CONNECTIONS_COME_AND_GO = 3
+"""By so many the supervisor's connections differ from moment to moment."""
 
 
 def redis_keys_without_end(url: str) -> set[str]:
@@ -30,7 +34,7 @@ def postgresql_rows(url: str) -> dict[str, int]:
 
     tables = ("umbel_consumers", "umbel_messages", "umbel_publishers")
     with psycopg.connect(url) as connection:
-        return {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables}  # noqa: S608
+        return {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables}
 
 
 def server_connections(place: Place) -> int:
@@ -60,11 +64,11 @@ def test_connections_keys_and_rows_are_gone_after_use(place: Place, proxies: Cal
     with place.scene(worker_proxy=proxy, client_proxy=proxy, **SHORT_LEASE) as scene:
         worker = scene.start()
         run_and_get(scene, 40)
-        before = proxy.connections
+        most = proxy.connections + CONNECTIONS_COME_AND_GO
         for _ in range(4):
             proxy.cut()
             run_and_get(scene, 40)
-        wait_for(lambda: proxy.connections <= before, 5, f"at most {before} connections, as before the cuts")
+        wait_for(lambda: proxy.connections <= most, 5, f"at most {most} connections, as before the cuts")
         assert worker.stop() == 0
         scene.tasks.app.close()
         wait_for(lambda: proxy.connections == 0, 5, "no connection is left")
@@ -98,14 +102,17 @@ def test_memory_and_descriptors_stay_flat_over_20000_tasks(place: Place, proxies
     proxy = proxies(place.broker)
     with place.scene(worker_proxy=proxy) as scene:
         worker = scene.start("-l", "CRITICAL", ready=False)
-        run_many(scene, 4000)
+        for _ in range(2):
+            run_many(scene, 3000)
+            proxy.cut()
         tree = worker.tree()
         fds, memory = descriptors(tree), resident(tree)
-        for _ in range(4):
+        for _ in range(7):
+            run_many(scene, 2000)
             proxy.cut()
-            run_many(scene, 4000)
         assert worker.tree() == tree
-        wait_for(lambda: descriptors(tree) == fds, 5, "descriptors")
+        most = [fds[0] + CONNECTIONS_COME_AND_GO, *fds[1:]]
+        wait_for(lambda: all(have <= may for have, may in zip(descriptors(tree), most, strict=True)), 5, "descriptors")
         grown = [after - before for before, after in zip(memory, resident(tree), strict=True)]
         print(f"MiB at first {memory}, grown by {grown}")
-        assert max(grown) < 2.0
+        assert max(grown) < 1.5
