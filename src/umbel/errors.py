@@ -116,7 +116,7 @@ class LeaseLost(UmbelError):
     """The worker's lease ran out, so others may run its tasks; what it did since does not count."""
 
 
-class TimeoutError(UmbelError, TimeoutError):  # noqa: A001 - Celery's documented name
+class TimeoutError(UmbelError, TimeoutError):
     """A result was not there in time."""
 
 
