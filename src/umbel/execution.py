@@ -376,7 +376,8 @@ def _check_calls(embed: dict[str, Any]) -> None:
         if found is None:
             continue
         calls = [found] if name == "chord" else found
-        if not isinstance(calls, (list, tuple)) or not (name == "errbacks" or all(map(_is_call, calls))):
+        well = isinstance(calls, (list, tuple)) and (name == "errbacks" or all(map(_is_call, cast("list[Any]", calls))))
+        if not well:
             raise InvalidTaskError(f"{name} of a task message are not calls of tasks")
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from umbel.codecs.representation import safe_repr
 from umbel.current import get_current_app
-from umbel.errors import UmbelError
+from umbel.errors import InvalidTaskError, UmbelError
 from umbel.message import Message, new_id
 from umbel.sending import prepare, publish_deadline
 
@@ -285,12 +286,14 @@ def signature(
 ) -> Signature:
     """A signature from a task, its name, or a signature as data.
 
-    Raises UmbelError for data of a kind that this version cannot run.
+    Raises UmbelError for data of a kind that this version cannot run, InvalidTaskError for data that names no task.
     """
     if not isinstance(task, Mapping):
         return Signature(task, args, kwargs, options, app=app, **more)
     if isinstance(task, Signature):
         return task
+    if not isinstance(task.get("task"), str):
+        raise InvalidTaskError(f"a signature names its task, this one does not: {safe_repr(task)}")
     kind = task.get("subtask_type")
     if kind == "group":
         return group(task, app=app)

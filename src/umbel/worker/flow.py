@@ -204,7 +204,7 @@ class Flow:
 
     def _refused(self, job: Job, fault: str) -> Report:
         """An outcome of wrong types, from a callback with a priority in letters for example, is a failure."""
-        result = self.intake.failure(job.delivery, fault)
+        result = self.intake.unreadable(job.delivery, fault)
         return packets.Report("FAILURE", 0.0, result, action=Action.DEAD_LETTER.value, reason=fault, error=fault)
 
     def _conclude(self, job: Job, report: Report) -> None:

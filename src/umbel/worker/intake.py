@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from umbel.backends.base import Meta, Result
 from umbel.brokers.base import Action, Delivery, Settlement
 from umbel.codecs.exceptions import encode_exception
-from umbel.errors import TaskRevokedError, UmbelError, WorkerLostError
+from umbel.errors import EncodeError, TaskRevokedError, UmbelError, WorkerLostError
 from umbel.message import decode_headers, now
 from umbel.protocol1 import upgrade_protocol1
 
@@ -50,6 +50,10 @@ class Intake:
     def failure(self, delivery: Delivery, reason: str) -> Result | None:
         """The stored FAILURE of a task whose process was lost."""
         return self._result(delivery, "FAILURE", WorkerLostError(reason))
+
+    def unreadable(self, delivery: Delivery, reason: str) -> Result | None:
+        """The stored FAILURE of a task whose outcome cannot be read."""
+        return self._result(delivery, "FAILURE", EncodeError(reason))
 
     def _expired(self, delivery: Delivery) -> Settlement:
         return Settlement(delivery, result=self._result(delivery, "REVOKED", TaskRevokedError("expired")))
