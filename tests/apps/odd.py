@@ -89,12 +89,12 @@ def _overrun() -> None:
 
 @app.task
 def die(how: str) -> str:
-    faulthandler_off()
+    leave_no_core()
     DEATHS[how]()
     return how
 
 
-def faulthandler_off() -> None:
+def leave_no_core() -> None:
     """No core files of processes that crash on purpose."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
