@@ -48,7 +48,7 @@ def upgrade_protocol1(message: Message, accept: Collection[str]) -> Message:
         )
         encoded = dumps((fields.get("args") or [], fields.get("kwargs") or {}, embed), message.content_type)
         written = encode_headers(headers)
-    except (TypeError, ValueError, IndexError, EncodeError) as error:
+    except (TypeError, ValueError, LookupError, OverflowError, EncodeError) as error:
         raise InvalidTaskError(f"message of protocol 1 for task {task!r} cannot be read: {error}") from error
     return msgspec.structs.replace(
         message,

@@ -87,6 +87,12 @@ def test_a_message_without_a_task_is_dead_lettered(odd: Node, body: bytes) -> No
     assert odd.take_dead_letter().reason.startswith("unreadable message: ")
 
 
+@pytest.mark.parametrize("wrong", ['"retries": 1e400', '"timelimit": 5', '"eta": 5', '"timelimit": {"a": 1}'])
+def test_a_call_of_protocol_1_that_cannot_be_understood_is_dead_lettered(odd: Node, wrong: str) -> None:
+    odd.inject({}, b'{"task": "apps.odd.add", "id": "old", "args": [1, 1], %s}' % wrong.encode())
+    assert odd.take_dead_letter().reason.startswith("unreadable message: ")
+
+
 def test_a_task_without_an_id_is_dead_lettered(odd: Node) -> None:
     odd.inject({"task": "apps.odd.add"})
     assert "has no id" in odd.take_dead_letter().reason
