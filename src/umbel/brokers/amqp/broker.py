@@ -56,7 +56,7 @@ from umbel.queues import Queue
 
 _ANSWER_TIMEOUT = 30.0
 _NOTICEABLE = 0.02
-"""Seconds that declaring the delay queues may take without counting against the delay."""
+"""Seconds that declaring delay queues may take before the delays are computed anew."""
 
 
 class AMQPBroker(Broker):
@@ -102,8 +102,11 @@ class AMQPBroker(Broker):
         if not messages:
             return
         limit = self.options.publish_timeout if timeout is None else timeout
-        deadline = time.monotonic() + limit
+        started = time.monotonic()
+        deadline = started + limit
         posts = [self.post(message) for message in messages]
+        if time.monotonic() - started > _NOTICEABLE and any(message.eta is not None for message in messages):
+            posts = [self.post(message) for message in messages]
         self._publisher.publish(posts, max(0.001, deadline - time.monotonic()))
 
     def post(self, message: Message) -> Post:
@@ -118,15 +121,14 @@ class AMQPBroker(Broker):
 
     def _delayed(self, message: Message, delay: float) -> Post:
         exchange, key = self._delays.route(delay, message.queue, message.exchange, message.routing_key)
-        assert message.eta is not None
-        rest = max(0.0, message.eta - now())
-        if delay - rest > _NOTICEABLE:
-            exchange, key = self._delays.route(rest, message.queue, message.exchange, message.routing_key)
         return post_to(message, exchange, key, expiration="")
 
     def requeue_route(self, queue: str, delay: float) -> tuple[str, str]:
         """Exchange and routing key by which a message comes back to ``queue`` after ``delay`` seconds."""
         return self._delays.route(delay, queue) if delay > 0 else ("", queue)
+
+    def prepare_delays(self) -> None:
+        self._delays.prepare()
 
     def is_quorum(self, queue: str) -> bool:
         return self._topology.is_quorum(queue)

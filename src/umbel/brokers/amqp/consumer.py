@@ -33,6 +33,8 @@ from umbel.queues import Queue
 
 _ROUND_TRIP = 0.25
 """Seconds that ``settle`` waits at most until the broker has seen its acknowledgements."""
+_WITHDRAWAL = 0.05
+"""Seconds that an empty ``receive`` waits at most until nothing more can come."""
 
 
 class Owner(Protocol):
@@ -49,6 +51,8 @@ class Owner(Protocol):
     def requeue_route(self, queue: str, delay: float) -> tuple[str, str]: ...
 
     def is_quorum(self, queue: str) -> bool: ...
+
+    def prepare_delays(self) -> None: ...
 
 
 class Tag(Struct, frozen=True):
@@ -85,6 +89,7 @@ class AMQPConsumer(Consumer):
                 return self._intake
             for queue in self._queues:
                 self._owner.declare(queue)
+            self._owner.prepare_delays()
             session: Session = self._sessions.get()
             intake = Intake(session, {queue.name: queue.consumer_arguments for queue in self._queues}, self._changed)
             intake.open(self._owner.options.connect_timeout)
@@ -117,24 +122,26 @@ class AMQPConsumer(Consumer):
             self._open()
         with self._changed:
             self._waits = True
-            brought = False
-            if self._intake is not None and not self._lost and limit > 0:
-                self._intake.ask(limit, timeout)
             try:
-                while not self._closed and not self._interrupted:
-                    self._raise_loss()
-                    rest = deadline - time.monotonic()
-                    if (self._intake is not None and self._intake.buffer and not self._lost) or rest <= 0:
-                        break
-                    self._changed.wait(rest)
-                self._interrupted = False
-                taken = self._take(limit)
-                brought = bool(taken)
-                return taken
+                return self._wait(limit, timeout, deadline)
             finally:
                 self._waits = False
                 if self._intake is not None:
-                    self._intake.end_ask(brought)
+                    self._intake.end_ask()
+
+    def _wait(self, limit: int, timeout: float, deadline: float) -> list[Delivery]:
+        if self._intake is not None and not self._lost and limit > 0:
+            self._intake.ask(limit, timeout)
+        while not self._closed and not self._interrupted:
+            self._raise_loss()
+            rest = deadline - time.monotonic()
+            if (self._intake is not None and self._intake.buffer and not self._lost) or rest <= 0:
+                break
+            self._changed.wait(rest)
+        self._interrupted = False
+        if self._intake is not None and not self._intake.buffer and not self._closed:
+            self._intake.withdraw(_WITHDRAWAL)
+        return self._take(limit)
 
     def _take(self, limit: int) -> list[Delivery]:
         if self._intake is None or self._closed or self._lost:

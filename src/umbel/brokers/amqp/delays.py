@@ -7,10 +7,11 @@ to ``a.b``.
 
 Umbel's part: the fraction is waited first, in ``umbel_delayed_ms_<n>``; from there the exchange ``umbel_delayed`` leads
 into Celery's levels, or past them when no whole seconds are left. It is rounded up to 50 ms, so that nothing arrives
-early; there are at most 19 such queues. A delayed message for an exchange other than the default one ends in a relay,
+early, so there are 19 such queues. A delayed message for an exchange other than the default one ends in a relay,
 a queue that passes it on at once with its own routing key.
 
-All queues are declared when they are first needed. They are quorum queues, as Celery's are, which hand on a message
+They are declared when a consumer begins, as Celery's workers do, or else when the first message needs them; that takes
+about a second once in the life of a virtual host. They are quorum queues, as Celery's are, which hand on a message
 only when the next has it; the option ``native_delayed_delivery_queue_type`` makes them classic ones.
 """
 
@@ -108,9 +109,13 @@ class Delays:
             self._once("levels", self._declare_levels)
         if not milliseconds:
             return level_name(LEVELS - 1), key
-        name = f"umbel_delayed_ms_{milliseconds}"
-        self._once(name, lambda channel: self._declare_fraction(channel, name, milliseconds))
-        return name, key
+        self._once("fractions", self._declare_fractions)
+        return f"umbel_delayed_ms_{milliseconds}", key
+
+    def prepare(self) -> None:
+        """Declare all delay queues now."""
+        self._once("levels", self._declare_levels)
+        self._once("fractions", self._declare_fractions)
 
     def serve_celery(self, queue: Queue) -> None:
         """Bind a quorum queue with another than a direct exchange as Celery's workers do, for Celery's clients."""
@@ -166,10 +171,18 @@ class Delays:
         channel.send(methods)
         bind_exchange(channel, level_name(LEVELS - 1), AFTER_FRACTION, "#")
 
-    def _declare_fraction(self, channel: Channel, name: str, milliseconds: int) -> None:
-        declare_exchange(channel, Exchange(name, type="fanout"))
-        declare_queue(channel, name, _holding(self._type, milliseconds, AFTER_FRACTION))
-        bind_queue(channel, name, name, "")
+    def _declare_fractions(self, channel: Channel) -> None:
+        methods: list[Any] = []
+        for milliseconds in range(STEP, 1000, STEP):
+            name = f"umbel_delayed_ms_{milliseconds}"
+            arguments = _holding(self._type, milliseconds, AFTER_FRACTION)
+            methods += [
+                spec.Exchange.Declare(exchange=name, type="fanout", durable=True, nowait=True),
+                spec.Queue.Declare(queue=name, durable=True, nowait=True, arguments=arguments),
+                spec.Queue.Bind(queue=name, exchange=name, routing_key="", nowait=True),
+            ]
+        channel.send(methods)
+        self._declare_ends(channel)
 
     def _bind(self, channel: Channel, queue: str) -> None:
         if queue not in self._topology.declared:

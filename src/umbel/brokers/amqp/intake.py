@@ -8,7 +8,7 @@ Acknowledging gives back the credit of what is acknowledged, so a worker with a 
 * An ask for a few messages (long tasks) raises the credit to exactly that: nothing is pushed that nobody asked for.
   With several queues each may push that many; the surplus waits in the buffer.
 * An ask for ``_MANY`` or more (short tasks) raises it by a quarter of the window more, so that few raises are needed.
-* When nobody asks for ``_QUIET`` seconds, a small ask brought nothing, or few messages are settled and none asked for,
+* When nobody asks for ``_QUIET`` seconds, an ask brought nothing, or few messages are settled and none asked for,
   credit ends. What was pushed all the same and nobody took for ``_KEEP`` seconds is ``surplus``, to be given back.
 """
 
@@ -95,11 +95,14 @@ class Intake:
         asked = self._questions
         self.changed.wait_for(lambda: self._answered >= asked or self.failure is not None, timeout)
 
-    def end_ask(self, brought: bool) -> None:
-        """Nobody waits any more; whether the ask brought anything."""
+    def end_ask(self) -> None:
+        """Nobody waits any more."""
         self._asked_until = min(self._asked_until, time.monotonic())
-        if not brought and self._granted < _MANY:
-            self._end_credit()
+
+    def withdraw(self, timeout: float) -> None:
+        """An ask brought nothing: end all credit, and wait until what was under way has arrived."""
+        self._end_credit()
+        self.await_answer(timeout)
 
     def take(self, limit: int) -> list[tuple[Content, str]]:
         """Up to ``limit`` messages from the buffer, held from now on."""
