@@ -98,6 +98,7 @@ class Flow:
             for executor in ready:
                 if executor.exited:
                     continue
+                executor.worked = True
                 for packet in executor.channel.receive(_PACKETS_AT_ONCE):
                     self._on_packet(executor, packet)
             if ready:
@@ -154,7 +155,7 @@ class Flow:
                 if isinstance(adopted, Settlement):
                     self._ending.settlements.append(adopted)
                 continue
-            settlement = self.intake.judge(delivery)
+            settlement = self._judge(delivery)
             if settlement is not None:
                 self.journal.not_run(settlement)
                 self._ending.settlements.append(settlement)
@@ -165,6 +166,14 @@ class Flow:
             else:
                 self.dispatcher.waiting.add(job)
                 self._ending.acknowledge.append(job)
+
+    def _judge(self, delivery: Delivery) -> Settlement | None:
+        """As the intake does. A message on which it fails would come back for ever, so it is set aside."""
+        try:
+            return self.intake.judge(delivery)
+        except Exception as error:
+            logger.exception("a message could not be judged")
+            return Settlement(delivery, Action.DEAD_LETTER, reason=f"{type(error).__name__}: {error}")
 
     def _acknowledged(self, jobs: list[Job], stale: list[Settlement]) -> None:
         """Early acknowledgements were made; except for the stale ones these jobs run now, at most once."""
@@ -238,6 +247,7 @@ class Flow:
             unread = self.dispatcher.take_back(executor, _ALL)
             lost = list(executor.jobs.values())
             executor.jobs.clear()
+            executor.worked = executor.worked or bool(lost)
             if not executor.stopping:
                 logger.error("executor %d %s", executor.pid, describe_exit(status))
             self.dispatcher.put_back(lost[1:] + unread)

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("umbel.worker.pool")
 
-QUICK_DEATH = 1.0
-"""An executor that dies within so many seconds of its start is replaced with back-off."""
+RECENT = 30.0
+"""Seconds for which an executor that died before it began any task delays the start of others."""
 
 
 class ExecutorHandle:
     """The supervisor's view of one executor process.
 
     ``jobs``: by number, what was sent to it and is not yet reported, oldest first. ``load``: their estimated seconds.
-    ``exited``: it is gone, and its channel is not to be read any more.
+    ``worked``: it has begun a task. ``exited``: it is gone, and its channel is not to be read any more.
     """
 
-    __slots__ = ("channel", "exited", "jobs", "load", "pid", "slot", "started", "stopping")
+    __slots__ = ("channel", "exited", "jobs", "load", "pid", "slot", "stopping", "worked")
 
     def __init__(self, slot: int, channel: SupervisorEnd) -> None:
         self.slot = slot
@@ -39,7 +39,7 @@ class ExecutorHandle:
         self.pid = 0
         self.jobs: dict[int, Job] = {}
         self.load = 0.0
-        self.started = time.monotonic()
+        self.worked = False
         self.stopping = False
         self.exited = False
 
@@ -63,8 +63,8 @@ class Pool:
         self.owner = owner
         self.executors: dict[int, ExecutorHandle] = {}
         self._by_pid: dict[int, ExecutorHandle] = {}
-        self._quick_deaths: deque[float] = deque(maxlen=10)
-        self._respawns: set[asyncio.TimerHandle] = set()
+        self._idle_deaths: deque[float] = deque(maxlen=10)
+        self._respawns: dict[int, asyncio.TimerHandle] = {}
         self._stopping = False
         self._empty = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -108,21 +108,23 @@ class Pool:
             delay = self._respawn_delay(executor)
             if delay:
                 logger.warning("executors die as soon as they start; the next one starts in %.1f s", delay)
-            self._respawns.add(self._loop.call_later(delay, self._respawn, executor.slot))
+            self._respawns[executor.slot] = self._loop.call_later(delay, self._respawn, executor.slot)
         elif not self.executors:
             self._empty.set()
 
     def _respawn(self, slot: int) -> None:
+        del self._respawns[slot]
         if not self._stopping:
             self._spawn(slot)
 
     def _respawn_delay(self, executor: ExecutorHandle) -> float:
-        now = time.monotonic()
-        if now - executor.started >= QUICK_DEATH:
-            self._quick_deaths.clear()
+        """Seconds to wait: none after the death of one that worked, which its task brought about."""
+        if executor.worked:
+            self._idle_deaths.clear()
             return 0.0
-        self._quick_deaths.append(now)
-        recent = sum(now - moment < 30 for moment in self._quick_deaths)
+        now = time.monotonic()
+        self._idle_deaths.append(now)
+        recent = sum(now - moment < RECENT for moment in self._idle_deaths)
         return 0.0 if recent <= 3 else min(5.0, 0.1 * 2 ** (recent - 3))
 
     def _on_nursery_lost(self) -> None:
@@ -138,7 +140,7 @@ class Pool:
     def stop(self) -> None:
         """Ask every executor to exit once it has done what it has read."""
         self._stopping = True
-        for timer in self._respawns:
+        for timer in self._respawns.values():
             timer.cancel()
         if not self.executors:
             self._empty.set()

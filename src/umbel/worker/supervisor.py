@@ -32,6 +32,8 @@ logger = logging.getLogger("umbel.worker")
 
 _KILL_AFTER = 3.0
 _EXIT_FAILURE = 70
+_RESTART_SOON = 30.0
+_LONGEST_RESTART_PAUSE = 5.0
 
 
 class Shutdown(enum.IntEnum):
@@ -75,6 +77,8 @@ class Worker:
         self._changed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._restarting: asyncio.Task[None] | None = None
+        self._restarted_at = float("-inf")
+        self._restart_pause = 0.0
 
     def run(self) -> int:
         """Work until told to stop; returns the exit code. The process must have no other threads yet."""
@@ -200,7 +204,11 @@ class Worker:
             self._restarting = asyncio.get_running_loop().create_task(self.restart_link(reason))
 
     async def restart_link(self, reason: str) -> None:
-        """Throw the link away with all it holds, and make a new one."""
+        """Throw the link away with all it holds, and make a new one; with back-off when this happens again soon."""
+        now = time.monotonic()
+        soon = now - self._restarted_at < _RESTART_SOON
+        self._restarted_at = now
+        self._restart_pause = min(2 * self._restart_pause or 0.1, _LONGEST_RESTART_PAUSE) if soon else 0.0
         logger.error("a new link to the broker is made: %s", reason)
         old, self.link = self.link, None
         self.flow.attach(None)
@@ -208,6 +216,7 @@ class Worker:
             await asyncio.to_thread(old.close, 2.0)
         self.board.begin_lease()
         self.flow.on_lease_lost()
+        await self._until(lambda: self._shutdown is not None, self._restart_pause)
         try:
             await self._connect()
         except UmbelError:
