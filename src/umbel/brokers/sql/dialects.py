@@ -7,6 +7,7 @@ them (``?`` on SQLite). Indexes are named in ``tables.py``; `EXPLAIN` of the cla
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ PROMOTED_AT_ONCE = 1000
 T = TypeVar("T")
 
 
-class Dialect:
+class Dialect(ABC):
     """Statements that all systems understand. ``now`` is the database's own Unix time in seconds."""
 
     now = ""
@@ -163,9 +164,9 @@ class Dialect:
 
     # -- settling --
 
+    @abstractmethod
     def hold(self, link: Link, consumer: int, ids: Sequence[int]) -> set[int]:
         """Those of ``ids`` that the consumer still holds; nobody can take them before the end of the transaction."""
-        raise NotImplementedError
 
     def remove_held(self, link: Link, consumer: int, ids: Sequence[int]) -> set[int]:
         """Delete messages that the consumer holds; those that it did."""
@@ -196,9 +197,9 @@ class Dialect:
 
     # -- small things --
 
+    @abstractmethod
     def add_if_missing(self, link: Link, table: str, columns: str, values: Sequence[Any]) -> bool:
         """Insert a row unless its primary key exists; true when it was added."""
-        raise NotImplementedError
 
     def announce(self, link: Link) -> None:
         """Wake idle consumers at the end of the transaction, where the system can."""
