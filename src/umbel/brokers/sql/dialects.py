@@ -52,7 +52,7 @@ class Dialect(ABC):
         sql = "INSERT INTO {p}consumers (name, ends, settled) VALUES (%s, {now} + %s, 0) RETURNING id"
         return link.value(self.sql(sql), (name, lease))
 
-    def limit_idleness(self, link: Link, seconds: float) -> None:
+    def limit_idleness(self, link: Link, seconds: float) -> None:  # noqa: B027 - most need nothing
         """Have the server undo a transaction of this link in which nothing happens for so long: its process was
         stopped or is gone, and what it has locked is wanted by others."""
 
@@ -201,7 +201,7 @@ class Dialect(ABC):
     def add_if_missing(self, link: Link, table: str, columns: str, values: Sequence[Any]) -> bool:
         """Insert a row unless its primary key exists; true when it was added."""
 
-    def announce(self, link: Link) -> None:
+    def announce(self, link: Link) -> None:  # noqa: B027 - most cannot
         """Wake idle consumers at the end of the transaction, where the system can."""
 
 
@@ -236,7 +236,7 @@ class PostgreSQL(Dialect):
 
     _types = ("text", "int", "int", "int", "float8", "text", "bytea", "bytea", *["text"] * 6)
 
-    def limit_idleness(self, link: Link, seconds: float) -> None:
+    def limit_idleness(self, link: Link, seconds: float) -> None:  # noqa: B027 - most need nothing
         link.run(f"SET idle_in_transaction_session_timeout = {max(1, round(seconds * 1000))}")
 
     def insert(self, link: Link, rows: Sequence[Row]) -> None:
@@ -289,7 +289,7 @@ class MySQL(Dialect):
     _at_once = 1 << 22
     """Bytes of a body in one statement: the driver sends them in hexadecimal, and statements have a largest size."""
 
-    def limit_idleness(self, link: Link, seconds: float) -> None:
+    def limit_idleness(self, link: Link, seconds: float) -> None:  # noqa: B027 - most need nothing
         if "MariaDB" in str(link.value("SELECT VERSION()")):
             link.run(f"SET SESSION idle_transaction_timeout = {max(1, round(seconds))}")
 
