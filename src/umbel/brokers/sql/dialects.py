@@ -236,7 +236,7 @@ class PostgreSQL(Dialect):
 
     _types = ("text", "int", "int", "int", "float8", "text", "bytea", "bytea", *["text"] * 6)
 
-    def limit_idleness(self, link: Link, seconds: float) -> None:  # noqa: B027 - most need nothing
+    def limit_idleness(self, link: Link, seconds: float) -> None:
         link.run(f"SET idle_in_transaction_session_timeout = {max(1, round(seconds * 1000))}")
 
     def insert(self, link: Link, rows: Sequence[Row]) -> None:
@@ -289,7 +289,7 @@ class MySQL(Dialect):
     _at_once = 1 << 22
     """Bytes of a body in one statement: the driver sends them in hexadecimal, and statements have a largest size."""
 
-    def limit_idleness(self, link: Link, seconds: float) -> None:  # noqa: B027 - most need nothing
+    def limit_idleness(self, link: Link, seconds: float) -> None:
         if "MariaDB" in str(link.value("SELECT VERSION()")):
             link.run(f"SET SESSION idle_transaction_timeout = {max(1, round(seconds))}")
 
