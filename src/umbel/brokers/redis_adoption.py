@@ -6,6 +6,8 @@ the next call. A settlement waits for that answer, so that the hold is there whe
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +23,8 @@ from umbel.brokers.redis_scripts import ADOPT
 from umbel.brokers.redis_wake import Wakes
 from umbel.errors import InvalidTaskError, OperationalError
 from umbel.message import Message
+
+logger = logging.getLogger(__name__)
 
 
 class Lease(Struct, frozen=True):
@@ -53,23 +57,25 @@ class Adoption:
     def begin(self, lease: Lease, wakes: Wakes, limit: int, first: int) -> list[Delivery]:
         """Deliver what landed, with tags from ``first`` on; what is beyond ``limit`` goes back, and all waits end.
 
-        Raises OperationalError; then nothing was delivered.
+        Where the server cannot be told now, ``finish`` tells it: it may have heard of it all the same.
         """
         landed = wakes.landed[:limit]
         tags = [f"{index}:{first + number}" for number, (index, _) in enumerate(landed)]
         arguments: list[Any] = [lease.head[0], lease.head[2], lease.id, len(landed)]
-        for tag, (index, _) in zip(tags, landed, strict=True):
-            arguments += (tag, lease.landings[index])
+        for tag, (index, envelope) in zip(tags, landed, strict=True):
+            arguments += (tag, lease.landings[index], hashlib.sha1(envelope, usedforsecurity=False).hexdigest())
         for index in wakes.landable:
             arguments += (lease.landings[index], self._lists[index].key)
         command = ADOPT.pack(arguments)
         before = wakes.unblock()
+        link: Link | None = None
         try:
             link = self._links.take()
             link.begin([command], ANSWER_TIMEOUT, before)
-        except OperationalError:
+        except OperationalError as error:
+            logger.debug("what landed is adopted later: %s", error)
             wakes.reset()
-            raise
+            link = None
         self._call = _Call(command, link, len(before))
         self._unconcluded = True
         return [

@@ -114,17 +114,21 @@ return 1
 RECOVER = Script("""
 -- consumers, record, held, consumer id, then calls whose answers were lost:
 -- (kind 'claims' or 'settles', number of the call, first tag, end of its tags).
--- Makes sure that none of them can still run. Returns 0 when the lease is lost; else 1, for each call whether it was
--- done and its stale positions, and all envelopes with the tags of these calls: tag, envelope.
+-- Makes sure that none of them can still run; may be repeated. Returns 0 when the lease is lost; else 1, for each
+-- call whether it was done and its stale positions, and all envelopes with the tags of these calls: tag, envelope.
 if not redis.call('ZSCORE', ARGV[1], ARGV[4]) then return {0} end
 local record, held = ARGV[2], ARGV[3]
 local calls, entries = {}, {}
 for at = 5, #ARGV, 4 do
   local last = redis.call('HGET', record, ARGV[at])
-  local done = last and tonumber(last) >= tonumber(ARGV[at + 1])
+  local undone = ARGV[at] == 'settles' and redis.call('HGET', record, 'undone') == ARGV[at + 1]
+  local done = last and tonumber(last) >= tonumber(ARGV[at + 1]) and not undone
   calls[#calls + 1] = done and 1 or 0
   calls[#calls + 1] = done and ARGV[at] == 'settles' and redis.call('HGET', record, 'stale') or ''
-  if not done then redis.call('HSET', record, ARGV[at], ARGV[at + 1]) end
+  if not done then
+    redis.call('HSET', record, ARGV[at], ARGV[at + 1])
+    if ARGV[at] == 'settles' then redis.call('HSET', record, 'undone', ARGV[at + 1]) end
+  end
 end
 local found = {}
 for _, tag in ipairs(redis.call('HKEYS', held)) do

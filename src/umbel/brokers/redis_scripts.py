@@ -167,15 +167,20 @@ return claim({1})
 )
 
 ADOPT = Script("""
--- consumers, held, consumer id, n, n * (tag, landing key), then pairs (landing key, list key).
--- Holds what landed under the tags by which it was delivered already, and gives all else that landed back. May be
--- repeated.
-local at = 5 + 2 * tonumber(ARGV[4])
+-- consumers, held, consumer id, n, n * (tag, landing key, SHA-1), then pairs (landing key, list key).
+-- Holds what landed under the tags by which it was delivered already, and gives all else that landed back: a wait
+-- whose connection broke may have landed something else there. May be repeated.
+local at = 5 + 3 * tonumber(ARGV[4])
 if redis.call('ZSCORE', ARGV[1], ARGV[3]) then
-  for pair = 5, at - 1, 2 do
-    if redis.call('HEXISTS', ARGV[2], ARGV[pair]) == 0 then
-      local value = redis.call('RPOP', ARGV[pair + 1])
-      if value then redis.call('HSET', ARGV[2], ARGV[pair], value) end
+  for part = 5, at - 1, 3 do
+    if redis.call('HEXISTS', ARGV[2], ARGV[part]) == 0 then
+      for _, value in ipairs(redis.call('LRANGE', ARGV[part + 1], 0, -1)) do
+        if redis.sha1hex(value) == ARGV[part + 2] then
+          redis.call('LREM', ARGV[part + 1], -1, value)
+          redis.call('HSET', ARGV[2], ARGV[part], value)
+          break
+        end
+      end
     end
   end
 end
