@@ -32,7 +32,7 @@ def test_work_goes_on_after_a_network_that_swallowed_everything(
         moment = time.time()
         proxy.blackhole()
         scene.load.send_bulk(50)
-        await_moment(LEASE + 3.0)
+        await_moment(LEASE + 2.0)
         held = set(scene.load.accepted) - {e.id for e in scene.ledger.entries() if e.event == "end" and e.at < moment}
         proxy.heal()
         healed = time.time()
