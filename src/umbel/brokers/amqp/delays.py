@@ -12,7 +12,9 @@ a queue that passes it on at once with its own routing key.
 
 They are declared when a consumer begins, as Celery's workers do, or else when the first message needs them; that takes
 about a second once in the life of a virtual host. They are quorum queues, as Celery's are, which hand on a message
-only when the next has it; the option ``native_delayed_delivery_queue_type`` makes them classic ones.
+only when the next has it; the option ``native_delayed_delivery_queue_type`` makes them classic ones, which lose what
+falls due while the server boots. Quorum queues keep that, and try again after the server's setting
+``dead_letter_worker_publisher_confirm_timeout``: three minutes by default, and worth lowering to seconds.
 """
 
 from __future__ import annotations
