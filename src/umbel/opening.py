@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from umbel import backends, brokers
 from umbel.codecs import accept_set
+from umbel.config import DEFAULT
 from umbel.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ def open_broker(conf: Settings) -> Broker:
     from umbel.brokers.base import Options
 
     timeout = conf.publish_timeout
+    transport = dict(conf.broker_transport_options)
+    if conf.origin("broker_heartbeat") != DEFAULT:
+        transport.setdefault("heartbeat", conf.broker_heartbeat)
     return brokers.open_broker(
         broker_url(conf),
         Options(
@@ -78,7 +82,7 @@ def open_broker(conf: Settings) -> Broker:
             delivery_limit=conf.worker_delivery_limit,
             dead_letter_expires=conf.dead_letter_expires or 0.0,
             ssl=conf.broker_use_ssl or None,
-            transport=conf.broker_transport_options,
+            transport=transport,
         ),
     )
 
