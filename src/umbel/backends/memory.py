@@ -6,9 +6,7 @@ results are stored in the same step in which a task is settled. Encoding is that
 
 from __future__ import annotations
 
-import logging
 import os
-import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -18,9 +16,8 @@ import msgspec
 from msgspec import Struct
 
 from umbel.backends.base import READY_STATES, Backend, Features, Meta, Options, Result, expiry_of
+from umbel.backends.caller import Caller
 from umbel.backends.document import decode_document, encode_document
-
-logger = logging.getLogger(__name__)
 
 
 class _Stored(Struct, eq=False):
@@ -109,7 +106,7 @@ class MemoryBackend(Backend):
     def __init__(self, url: str, options: Options | None = None) -> None:
         super().__init__(url, options)
         self.name = url.partition("://")[2].strip("/")
-        self._caller = _Caller()
+        self._caller = Caller("umbel-memory-results")
 
     @property
     def _store(self) -> Results:
@@ -182,7 +179,7 @@ class MemoryBackend(Backend):
         self._caller.close()
 
     def after_fork(self) -> None:
-        self._caller = _Caller()
+        self._caller = Caller("umbel-memory-results")
         for key in [key for key in _results if key[0] != os.getpid()]:
             _results.pop(key, None)
 
@@ -190,35 +187,3 @@ class MemoryBackend(Backend):
 def _news(store: Results, seen: dict[str, _Stored | None]) -> dict[str, _Stored]:
     current = {task_id: store.find(task_id) for task_id in seen}
     return {task_id: s for task_id, s in current.items() if s is not None and s is not seen[task_id]}
-
-
-class _Caller:
-    """A thread that makes calls one after the other; it begins with the first and ends with ``close``."""
-
-    def __init__(self) -> None:
-        self._calls: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        self._guard = threading.Lock()
-        self._thread: threading.Thread | None = None
-
-    def call(self, action: Callable[[], object]) -> None:
-        """Have ``action`` called soon; does not block."""
-        with self._guard:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="umbel-memory-results", daemon=True)
-                self._thread.start()
-        self._calls.put(action)
-
-    def _run(self) -> None:
-        while (action := self._calls.get()) is not None:
-            try:
-                action()
-            except Exception:
-                logger.exception("a subscriber to a result failed")
-
-    def close(self) -> None:
-        with self._guard:
-            thread, self._thread = self._thread, None
-        if thread is not None:
-            self._calls.put(None)
-            if thread is not threading.current_thread():
-                thread.join()

@@ -16,9 +16,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
 
 from umbel.backends.base import Backend, Features, Meta, Options, Result, expiry_of
+from umbel.backends.caller import Caller
 from umbel.backends.document import decode_document, encode_document
 from umbel.backends.rpc_listener import Listening, broker_options, broker_url
 from umbel.brokers.amqp.addresses import addresses
@@ -70,7 +70,7 @@ class RPCBackend(Backend):
         self._listening = Listening(
             self._servers, self.options, self._address, on_result=self._on_result, on_lost=self._on_lost
         )
-        self._caller = _Caller()
+        self._caller = Caller("umbel-rpc-results")
 
     # -- sending --
 
@@ -286,35 +286,3 @@ def _first(names: Iterable[str], count: int) -> list[str]:
 
 def _no_queue(name: str) -> None:
     raise BackendError(f"reply queues are made by those who wait for them, {name!r} is not")
-
-
-class _Caller:
-    """A thread that makes calls one after the other; it begins with the first and ends with ``close``."""
-
-    def __init__(self) -> None:
-        self._calls: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        self._guard = threading.Lock()
-        self._thread: threading.Thread | None = None
-
-    def call(self, action: Callable[[], Any]) -> None:
-        """Have ``action`` called soon; does not block."""
-        with self._guard:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="umbel-rpc-results", daemon=True)
-                self._thread.start()
-        self._calls.put(action)
-
-    def _run(self) -> None:
-        while (action := self._calls.get()) is not None:
-            try:
-                action()
-            except Exception:
-                logger.exception("a result could not be handed over")
-
-    def close(self) -> None:
-        with self._guard:
-            thread, self._thread = self._thread, None
-        if thread is not None:
-            self._calls.put(None)
-            if thread is not threading.current_thread():
-                thread.join()
