@@ -55,8 +55,10 @@ class Place(Struct, frozen=True):
 class _Commands:
     """Calls that are made once and may be sent again. ``made``: those that were asked for so far."""
 
-    def __init__(self, rest: Iterator[bytes]) -> None:
-        self.made: list[bytes] = []
+    __slots__ = ("_rest", "made")
+
+    def __init__(self, made: list[bytes], rest: Iterator[bytes]) -> None:
+        self.made = made
         self._rest = rest
 
     def __iter__(self) -> Iterator[bytes]:
@@ -86,10 +88,10 @@ class Publishing:
 
     # -- declaring --
 
-    def declare(self, queue: Queue) -> None:
-        """Register a queue and its binding, for Umbel and for Celery's tools."""
+    def declare(self, queue: Queue, timeout: float) -> None:
+        """Register a queue and its binding, for Umbel and for Celery's tools, within ``timeout`` seconds."""
         self._declared[queue.name] = queue
-        self._links.call_all(self._registration(queue))
+        self._links.call_all(self._registration(queue), timeout)
         self._registered.add(queue.name)
 
     def forget(self, queue: str) -> None:
@@ -183,7 +185,7 @@ class Publishing:
         except IndexError:
             publisher = Publisher(self._keys.publisher(new_id()))
             self._made.append(publisher.key)
-        commands = _Commands(self._commands(messages, publisher, deadline))
+        commands = self._calls(messages, publisher, deadline)
         pause = 0.0
         try:
             while True:
@@ -193,7 +195,7 @@ class Publishing:
                 except OperationalError as error:
                     self._registered.clear()
                     if not commands.made:
-                        commands = _Commands(self._commands(messages, publisher, deadline))
+                        commands = self._calls(messages, publisher, deadline)
                     if time.monotonic() + pause >= deadline:
                         raise PublishTimeout(f"not sent within {timeout:g} s: {error}") from error
                     time.sleep(pause)
@@ -216,6 +218,15 @@ class Publishing:
             raise
         finally:
             links.give(link, generation)
+
+    def _calls(self, messages: Sequence[Message], publisher: Publisher, deadline: float) -> _Commands:
+        if len(messages) == 1:
+            message = messages[0]
+            if not message.exchange and message.queue in self._registered:
+                place = self._place(message, message.queue, encode_envelope(message), now())
+                call = _pack_chunk(publisher.key, publisher.number + 1, place.kind, place.key, [place])
+                return _Commands([call], iter(()))
+        return _Commands([], self._commands(messages, publisher, deadline))
 
     def _commands(self, messages: Sequence[Message], publisher: Publisher, deadline: float) -> Iterator[bytes]:
         """Calls of the script, made as they are asked for: while the server takes one, the next is packed.
