@@ -40,7 +40,7 @@ def _declare(broker: Broker, queue: Queue, deadline: float) -> None:
     pause = _FIRST_PAUSE
     while True:
         try:
-            return broker.declare(queue)
+            return broker.declare(queue, max(0.001, deadline - time.monotonic()))
         except OperationalError as error:
             if time.monotonic() + pause > deadline:
                 raise PublishTimeout(f"queue {queue.name!r} could not be declared in time: {error}") from error

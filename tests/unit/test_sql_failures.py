@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -171,4 +172,19 @@ def test_forked_child_leaves_the_parents_connections_alone(
     assert os.waitpid(pid, 0)[1] == 0
     broker.publish([make("q", b"parent again")])
     assert [message.body for message in broker.peek("q")] == [b"parent", b"child", b"parent again"]
+    broker.close()
+
+
+def test_declaring_in_a_locked_file_ends_in_time(path: Path) -> None:
+    broker = SQLBroker(f"sqlite:///{path}")
+    broker.declare(Queue("first"))
+    engine = sqlalchemy.create_engine(f"sqlite:///{path}")
+    with engine.connect() as other:
+        other.exec_driver_sql("BEGIN IMMEDIATE")
+        before = time.monotonic()
+        with pytest.raises(OperationalError, match="locked"):
+            broker.declare(Queue("second"), timeout=0.5)
+        assert time.monotonic() - before <= 1.0
+    engine.dispose()
+    broker.declare(Queue("second"), timeout=0.5)
     broker.close()

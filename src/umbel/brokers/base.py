@@ -244,8 +244,11 @@ class Broker(ABC):
     # -- administration --
 
     @abstractmethod
-    def declare(self, queue: Queue) -> None:
-        """Create queue, exchange and binding if they are missing."""
+    def declare(self, queue: Queue, timeout: float | None = None) -> None:
+        """Create queue, exchange and binding if they are missing.
+
+        Tried once, for at most ``timeout`` seconds, connecting included; None: the driver's own limits.
+        """
 
     @abstractmethod
     def queues(self) -> list[str]:

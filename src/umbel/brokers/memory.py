@@ -76,7 +76,7 @@ class MemoryBroker(Broker):
 
         return isinstance(backend, MemoryBackend) and backend.name == self.name
 
-    def declare(self, queue: Queue) -> None:
+    def declare(self, queue: Queue, timeout: float | None = None) -> None:
         with self.store.changed:
             self.store.declare(queue)
 

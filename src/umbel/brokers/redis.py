@@ -27,7 +27,7 @@ from umbel.brokers.redis_admin import Administration
 from umbel.brokers.redis_consumer import RedisConsumer
 from umbel.brokers.redis_fanout import RedisListener, RedisLock, encode_note
 from umbel.brokers.redis_keys import STEPS, Keys
-from umbel.brokers.redis_link import Links
+from umbel.brokers.redis_link import ANSWER_TIMEOUT, Links
 from umbel.brokers.redis_publisher import Publishing
 from umbel.brokers.redis_server import server_of
 from umbel.errors import OperationalError
@@ -84,8 +84,8 @@ class RedisBroker(Broker):
 
     # -- administration --
 
-    def declare(self, queue: Queue) -> None:
-        self.publishing.declare(queue)
+    def declare(self, queue: Queue, timeout: float | None = None) -> None:
+        self.publishing.declare(queue, ANSWER_TIMEOUT if timeout is None else timeout)
 
     def queues(self) -> list[str]:
         return self._administration.queues()

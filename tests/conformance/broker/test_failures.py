@@ -19,8 +19,9 @@ from conformance.messages import ack, drain, end, make, many, numbers, persist, 
 from conformance.waiting import Running, eventually
 from proxy import Direction, TCPProxy
 from services import PrivateServer
+from umbel import Umbel
 from umbel.brokers.base import Action, Broker, Consumer, Features, Settlement
-from umbel.errors import OperationalError
+from umbel.errors import OperationalError, PublishTimeout
 from umbel.queues import Queue
 
 BODY = b"x" * 2_000
@@ -233,6 +234,38 @@ def test_publish_into_a_connection_that_fell_silent(distant: Broker, proxy: TCPP
     assert time.monotonic() - before <= 2.0
     proxy.heal()
     persist(lambda: distant.publish([make(queue.name)]))
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("warm", [False, True], ids=["never reached", "fell silent"])
+def test_declaring_at_a_silent_server_ends_in_time(
+    connect: Connect, proxy: TCPProxy, url: str, queue: Queue, driver: Driver, warm: bool
+) -> None:
+    broker = connect(proxy.url(url))
+    if warm:
+        broker.declare(queue)
+    proxy.blackhole()
+    before = time.monotonic()
+    with pytest.raises(OperationalError):
+        broker.declare(Queue(f"q-{secrets.token_hex(6)}", **driver.queue), timeout=1.0)
+    assert time.monotonic() - before <= 1.5
+    proxy.heal()
+    persist(lambda: broker.declare(queue, timeout=5.0))
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("warm", [False, True], ids=["never reached", "fell silent"])
+def test_delay_to_a_silent_server_ends_in_time(proxy: TCPProxy, url: str, queue: Queue, warm: bool) -> None:
+    """The queue is new to the sender: declaring and publishing share one deadline."""
+    with Umbel("sender", broker=proxy.url(url), publish_timeout=1.0) as app:
+        if warm:
+            app.broker.size(queue.name)
+        proxy.blackhole()
+        before = time.monotonic()
+        with pytest.raises(PublishTimeout):
+            app.send_task("a.task", queue=f"{queue.name}-new")
+        assert time.monotonic() - before <= 1.5
+        proxy.heal()
 
 
 def test_error_names_the_server_without_its_password(connect: Connect, proxy: TCPProxy, url: str, queue: Queue) -> None:

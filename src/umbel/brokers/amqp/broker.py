@@ -80,8 +80,9 @@ class AMQPBroker(Broker):
         self._holders = Holders()
         self._exchanges: set[str] = set()
 
-    def _channel(self) -> Any:
-        return channel(self._service.get(), _ANSWER_TIMEOUT)
+    def _channel(self, deadline: float | None = None) -> Any:
+        """A channel for a piece of work, which ends at ``deadline`` (``time.monotonic``) if that is given."""
+        return channel(self._service.get(deadline), _ANSWER_TIMEOUT, deadline)
 
     def _service_session(self) -> Session:
         return self._service.get()
@@ -152,9 +153,10 @@ class AMQPBroker(Broker):
 
     # -- administration --
 
-    def declare(self, queue: Queue) -> None:
-        self._topology.declare(queue)
-        self._delays.serve_celery(queue)
+    def declare(self, queue: Queue, timeout: float | None = None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._topology.declare(queue, deadline)
+        self._delays.serve_celery(queue, deadline)
 
     def queues(self) -> list[str]:
         return self._topology.names()

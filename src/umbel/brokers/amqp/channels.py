@@ -5,7 +5,9 @@ Channels are opened for one piece of work and closed after it, because the broke
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -33,11 +35,15 @@ class Refused(BrokerError):
 
 
 class Channel:
-    """An open channel of ``session``. Belongs to one thread at a time; every call ends within ``timeout`` seconds."""
+    """An open channel of ``session``. Belongs to one thread at a time.
 
-    def __init__(self, session: Session, timeout: float) -> None:
+    Every call ends within ``timeout`` seconds, and at ``deadline`` (``time.monotonic``) if that comes before.
+    """
+
+    def __init__(self, session: Session, timeout: float, deadline: float | None = None) -> None:
         self.session = session
         self._timeout = timeout
+        self._deadline = math.inf if deadline is None else deadline
         self._waiting: Future[Any] | None = None
         self._guard = threading.Lock()
         self._failure: UmbelError | None = None
@@ -145,13 +151,12 @@ class Channel:
         if failure is not None:
             raise failure
         self.session.run(lambda: send(self._answer))
+        limit = max(0.0, min(self._timeout, self._deadline - time.monotonic()))
         try:
-            return future.result(self._timeout)
+            return future.result(limit)
         except FutureTimeout:
             reason = f" (it blocks publishers: {self.session.blocked})" if self.session.blocked else ""
-            raise OperationalError(
-                f"{self.session.address.shown} did not answer within {self._timeout:.1f} s{reason}"
-            ) from None
+            raise OperationalError(f"{self.session.address.shown} did not answer in time{reason}") from None
 
     def _answer(self, value: Any) -> None:
         with self._guard:
@@ -172,9 +177,9 @@ class Channel:
 
 
 @contextmanager
-def channel(session: Session, timeout: float) -> Generator[Channel]:
+def channel(session: Session, timeout: float, deadline: float | None = None) -> Generator[Channel]:
     """A channel for the length of a block."""
-    opened = Channel(session, timeout)
+    opened = Channel(session, timeout, deadline)
     try:
         yield opened
     finally:

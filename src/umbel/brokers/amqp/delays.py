@@ -88,7 +88,7 @@ def _holding(queue_type: str, milliseconds: int, follower: str) -> dict[str, Any
 class Delays:
     """The delay queues, and what of them this process has declared."""
 
-    def __init__(self, channel: Callable[[], Any], topology: Topology, queue_type: str) -> None:
+    def __init__(self, channel: Callable[..., Any], topology: Topology, queue_type: str) -> None:
         self._channel = channel
         self._topology = topology
         self._type = queue_type
@@ -119,8 +119,11 @@ class Delays:
         self._once("levels", self._declare_levels)
         self._once("fractions", self._declare_fractions)
 
-    def serve_celery(self, queue: Queue) -> None:
-        """Bind a quorum queue with another than a direct exchange as Celery's workers do, for Celery's clients."""
+    def serve_celery(self, queue: Queue, deadline: float | None = None) -> None:
+        """Bind a quorum queue with another than a direct exchange as Celery's workers do, for Celery's clients.
+
+        It ends at ``deadline`` (``time.monotonic``) if that is given.
+        """
         if not is_quorum(queue) or queue.exchange.type == "direct":
             return
 
@@ -129,18 +132,18 @@ class Delays:
             bind_exchange(channel, queue.exchange_name, DELAYED_DELIVERY, key)
             bind_queue(channel, queue.name, queue.exchange_name, key)
 
-        self._once("levels", self._declare_levels)
-        self._once(f"celery {queue.name}", bind)
+        self._once("levels", self._declare_levels, deadline)
+        self._once(f"celery {queue.name}", bind, deadline)
 
     def forget(self, queue: str = "") -> None:
         """Declare again when needed: for one queue, or everything."""
         with self._guard:
             self._done = self._done - {f"queue {queue}", f"celery {queue}"} if queue else set()
 
-    def _once(self, what: str, declare: Callable[[Channel], None]) -> None:
+    def _once(self, what: str, declare: Callable[[Channel], None], deadline: float | None = None) -> None:
         if what in self._done:
             return
-        with self._channel() as channel:
+        with self._channel(deadline) as channel:
             declare(channel)
         with self._guard:
             self._done.add(what)

@@ -114,21 +114,21 @@ def ready_count(channel: Channel, name: str) -> int | None:
 
 
 class Topology:
-    """What this process has declared. ``channel`` opens a channel for a piece of work."""
+    """What this process has declared. ``channel(deadline)`` opens a channel for a piece of work."""
 
-    def __init__(self, channel: Callable[[], Any], new_queue: Callable[[str], Queue]) -> None:
+    def __init__(self, channel: Callable[..., Any], new_queue: Callable[[str], Queue]) -> None:
         self._channel = channel
         self._new_queue = new_queue
         self._guard = threading.Lock()
         self.declared: dict[str, Queue] = {}
         self._quorum: dict[str, bool] = {}
 
-    def declare(self, queue: Queue) -> None:
-        """Create exchange, queue and binding if they are missing.
+    def declare(self, queue: Queue, deadline: float | None = None) -> None:
+        """Create exchange, queue and binding if they are missing, before ``deadline`` (``time.monotonic``).
 
         Raises BrokerError, naming the difference, when they exist with other arguments.
         """
-        with self._channel() as channel:
+        with self._channel(deadline) as channel:
             try:
                 self._declare(channel, queue)
             except Refused as refusal:

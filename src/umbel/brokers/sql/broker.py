@@ -72,8 +72,8 @@ class SQLBroker(Broker):
                 self._is_set_up = True
 
     @contextmanager
-    def _link(self) -> Generator[Link]:
-        with self.database.borrowed() as link:
+    def _link(self, timeout: float | None = None) -> Generator[Link]:
+        with self.database.borrowed(timeout) as link:
             self.set_up(link)
             yield link
 
@@ -154,8 +154,8 @@ class SQLBroker(Broker):
 
     # -- administration --
 
-    def declare(self, queue: Queue) -> None:
-        with self._link() as link:
+    def declare(self, queue: Queue, timeout: float | None = None) -> None:
+        with self._link(timeout) as link:
             self.routes.declare(link, queue)
 
     def queues(self) -> list[str]:

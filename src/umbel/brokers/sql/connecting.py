@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from umbel.brokers.sql.database import Kind
 
-_GRACE = 2.0
+GRACE = 2.0
 """Seconds that the client waits for longer than the server was told to."""
 
 
@@ -42,8 +42,8 @@ def connect_arguments(
         "autocommit": True,
         "charset": "utf8mb4",
         "connect_timeout": max(1.0, connect_timeout),
-        "read_timeout": patience + _GRACE,
-        "write_timeout": patience + _GRACE,
+        "read_timeout": patience + GRACE,
+        "write_timeout": patience + GRACE,
         "init_command": f"SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = {max(1, int(patience))}",
         **_mysql_ssl(ssl),
     }
@@ -94,7 +94,7 @@ class PatientConnect:
     def __init__(self, kind: Kind, connect_timeout: float, patience: float) -> None:
         self._kind = kind
         self._connect_timeout = connect_timeout
-        self._patience = patience + _GRACE
+        self._patience = patience + GRACE
         self._limit = threading.local()
 
     @contextmanager

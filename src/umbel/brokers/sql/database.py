@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
@@ -20,7 +21,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.pool import PoolProxiedConnection
 
-from umbel.brokers.sql.connecting import PatientConnect, connect_arguments, prepare_mysql, prepare_sqlite
+from umbel.brokers.sql.connecting import GRACE, PatientConnect, connect_arguments, prepare_mysql, prepare_sqlite
 from umbel.brokers.sql.faults import Conflict, fault_of
 from umbel.errors import ConfigurationError, OperationalError, UmbelError
 from umbel.urls import normalise, redact
@@ -109,7 +110,7 @@ class Link:
     @contextmanager
     def transaction(self) -> Generator[None]:
         """Commit at the end, roll back on an exception. Of SQLite's writers one runs at a time."""
-        with self.database.writing():
+        with self.database.writing(self._limit):
             self.run(self.database.begin)
             try:
                 yield
@@ -128,6 +129,7 @@ class Link:
     def close(self) -> None:
         """Give the connection back to the pool."""
         if not self._discarded:
+            self.bound(self.database.patience)
             self._pooled.close()
 
     def discard(self) -> None:
@@ -143,12 +145,13 @@ class Link:
         if limit == self._limit:
             return
         self._limit = limit
+        wait = limit if limit < self.database.patience else limit + GRACE
         if self.database.kind == "sqlite":
             self.run(f"PRAGMA busy_timeout={int(limit * 1000)}")
         elif self.database.kind == "postgresql":
-            self.driver.patience = limit
+            self.driver.patience = wait
         else:
-            self.driver._read_timeout = self.driver._write_timeout = limit
+            self.driver._read_timeout = self.driver._write_timeout = wait
 
 
 class Database:
@@ -220,11 +223,17 @@ class Database:
         return link
 
     @contextmanager
-    def borrowed(self) -> Generator[Link]:
-        """A link for some statements, given back at the end. After an OperationalError it is thrown away, and so are
-        those that lie idle: what broke one of them has mostly broken all."""
-        link = self.link()
+    def borrowed(self, within: float | None = None) -> Generator[Link]:
+        """A link for some statements, given back at the end; made, and each of them done, ``within`` so many seconds.
+
+        After an OperationalError it is thrown away, and so are those that lie idle: what broke one of them has mostly
+        broken all.
+        """
+        deadline = time.monotonic() + (self.patience if within is None else within)
+        link = self.link(within=within)
         try:
+            if within is not None:
+                link.bound(deadline - time.monotonic())
             yield link
         except Conflict:
             link.discard()
@@ -247,13 +256,16 @@ class Database:
             return action(link)
 
     @contextmanager
-    def writing(self) -> Generator[None]:
-        """Wait here for other threads, awake at once, rather than in SQLite's busy handler, which sleeps."""
+    def writing(self, within: float) -> Generator[None]:
+        """Wait here for other threads, awake at once, rather than in SQLite's busy handler, which sleeps.
+
+        Raises OperationalError when there is no turn ``within`` that many seconds.
+        """
         if self.kind != "sqlite":
             yield
             return
-        if not self._writer.acquire(timeout=self.patience):
-            raise OperationalError(f"{self.shown}: no turn to write within {self.patience:g} s")
+        if not self._writer.acquire(timeout=within):
+            raise OperationalError(f"{self.shown}: no turn to write within {within:.3g} s")
         try:
             yield
         finally:
