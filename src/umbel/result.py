@@ -6,7 +6,7 @@ import builtins
 import datetime
 import time
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from umbel.backends.base import EXCEPTION_STATES, READY_STATES, Meta
 from umbel.codecs.exceptions import decode_exception
@@ -17,6 +17,7 @@ from umbel.joining import WouldBlock, allow_join_result, assert_will_not_block, 
 if TYPE_CHECKING:
     from umbel.app import Umbel
     from umbel.backends.base import Backend
+    from umbel.brokers.base import Place
     from umbel.groups import GroupResult
 
 __all__ = [
@@ -213,6 +214,27 @@ class AsyncResult(Generic[R]):
 
     info = result
 
+    def whereabouts(self) -> Place | Literal["ended", "begun", "unknown"]:
+        """Where the task is, by result store and broker: what PENDING leaves open.
+
+        ``ready``, ``delayed``: it waits in its queue. ``held``: a worker has it. ``parked``: no worker that saw it
+        knows it. ``dead``: it is in the dead-letter queue. ``ended``: ``get`` does not wait. ``begun``: the store has
+        a state of it, and no message is left: it runs with ``acks_late=False``. ``unknown``: never sent, purged, or
+        ended without a result that is still kept.
+
+        For people and tests, not for loops: the broker looks through all that it has. Raises BrokerError where it
+        cannot (RabbitMQ).
+        """
+        if self._told_by_store() == "ended":
+            return "ended"
+        return self.app.broker.locate(self.id) or self._told_by_store()
+
+    def _told_by_store(self) -> Literal["ended", "begun", "unknown"]:
+        if self.backend.features.knows_nothing:
+            return "unknown"
+        state = self.state
+        return "ended" if state in READY_STATES else "unknown" if state == "PENDING" else "begun"
+
     def ready(self) -> bool:
         """Whether the task has ended, one way or another."""
         return self.state in READY_STATES
@@ -355,6 +377,9 @@ class EagerResult(AsyncResult[R]):
 
     def ready(self) -> bool:
         return True
+
+    def whereabouts(self) -> Literal["ended"]:
+        return "ended"
 
     def forget(self) -> None:
         self._meta = self._exception = None

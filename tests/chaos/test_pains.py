@@ -91,3 +91,21 @@ def test_pain_19_also_when_it_was_never_reached(place: Place) -> None:
         with pytest.raises(PublishTimeout):
             app.send_task("anything")
         assert time.monotonic() - started < 1.0
+
+
+@pytest.mark.parametrize("system", LEASES, indirect=True)
+def test_pain_21_what_is_queued_is_told_from_what_was_never_sent(place: Place) -> None:
+    with place.scene() as scene:
+        add, record = scene.tasks.add, scene.tasks.record
+        queued, delayed = add.delay(1, 1), add.apply_async((1, 1), countdown=3600)
+        running, settled_early = record.delay(60.0), scene.tasks.record_at_most_once.delay(1.0)
+        strange = scene.tasks.app.send_task("nobody.knows")
+        never = scene.tasks.app.AsyncResult("never-sent")
+        results = (queued, delayed, running, strange, never)
+        assert {result.state for result in results} == {"PENDING"}
+        assert [result.whereabouts() for result in results] == ["ready", "delayed", "ready", "ready", "unknown"]
+        scene.start()
+        assert settled_early.get(timeout=15) == settled_early.id
+        wait_for(lambda: strange.whereabouts() == "parked", 10, "the unknown task is parked")
+        wait_for(lambda: running.id in scene.ledger.begun(), 10, "it runs")
+        assert [result.whereabouts() for result in results] == ["ended", "delayed", "held", "parked", "unknown"]

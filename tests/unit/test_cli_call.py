@@ -166,8 +166,29 @@ def test_result_of_a_failure(app: Umbel) -> None:
 def test_result_of_an_unknown_task(app: Umbel) -> None:
     result = run(app, "result", "nobody")
     assert result.exit_code == 0
-    assert "PENDING" in result.stdout and "nothing is known" in result.stderr
+    assert dict(line.split() for line in result.stdout.splitlines()) == {
+        "id": "nobody",
+        "state": "PENDING",
+        "where": "unknown",
+    }
     assert run(app, "result", "nobody", "--timeout", "0.05").exit_code == 124
+
+
+def test_result_of_a_task_that_has_not_ended(app: Umbel) -> None:
+    app.send_task("proj.add", (1,), task_id="t1")
+    assert json.loads(run(app, "result", "t1", "--json").stdout)["where"] == "ready"
+    store(app, status="RETRY", result=failure()["result"])
+    assert "where" in run(app, "result", "t1").stdout
+    store(app, status="SUCCESS", result=1)
+    assert "where" not in run(app, "result", "t1").stdout
+    assert "where" not in json.loads(run(app, "result", "t1", "--json").stdout)
+
+
+def test_result_where_the_broker_cannot_tell() -> None:
+    app = memory_app(broker="amqp://127.0.0.1:1//")
+    result = run(app, "result", "nobody")
+    assert result.exit_code == 0 and "where" not in result.stdout
+    assert "it waits, or runs, or was never sent" in result.stderr
 
 
 def test_result_without_a_backend() -> None:

@@ -221,3 +221,12 @@ def test_tls_options_come_from_url_and_application() -> None:
 def test_database_must_be_a_number() -> None:
     with pytest.raises(ConfigurationError, match="not a number"):
         server_of("redis://host/tasks")
+
+
+def test_what_a_celery_worker_holds_is_located(client: Any, open_broker: Callable[..., RedisBroker]) -> None:
+    """Celery's workers note a message with its exchange and routing key, as Python's ``json`` writes it."""
+    broker = open_broker()
+    broker.publish([message("celery", "id-held"), message("celery", "id-other")])
+    envelope = json.loads(client.rpop("celery"))
+    client.hset("unacked", "some-tag", json.dumps([envelope, "celery", "celery"]))
+    assert (broker.locate("id-held"), broker.locate("id-other"), broker.locate("id-none")) == ("held", "ready", None)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from umbel import AsyncResult, EagerResult, GroupResult, ResultSet, TimeoutError, Umbel, allow_join_result, group
+from umbel.backends.base import Meta
 from umbel.errors import NoBackend, UmbelError
 from umbel.execution import Outcome, execute_message
 from umbel.result import WouldBlock, denied_join_result, result_from_tuple
@@ -51,6 +52,30 @@ def later(app: Umbel) -> threading.Thread:
     thread = threading.Thread(target=work_off, args=(app,))
     thread.start()
     return thread
+
+
+def test_whereabouts_tell_queued_from_unknown(app: Umbel) -> None:
+    add = app.tasks["add"]
+    result, later, failed = add.delay(1, 2), add.apply_async((1, 2), countdown=60), app.tasks["fail"].delay("x")
+    assert result.state == later.state == app.AsyncResult("never-sent").state == "PENDING"
+    assert (result.whereabouts(), later.whereabouts()) == ("ready", "delayed")
+    assert app.AsyncResult("never-sent").whereabouts() == "unknown"
+    work_off(app)
+    assert result.whereabouts() == failed.whereabouts() == "ended"
+    result.forget()
+    assert result.whereabouts() == "unknown", "neither of them knows it any more"
+    assert add.apply((1, 2)).whereabouts() == "ended"
+
+
+def test_whereabouts_of_a_task_that_only_the_store_knows(app: Umbel) -> None:
+    app.backend.store([app.backend.encode(Meta(task_id="t1", status="STARTED"))])
+    assert app.AsyncResult("t1").whereabouts() == "begun"
+
+
+def test_whereabouts_without_a_result_store() -> None:
+    with Umbel("mute", broker=f"memory://{uuid.uuid4()}", backend="disabled://") as app:
+        assert app.send_task("any").whereabouts() == "ready"
+        assert app.AsyncResult("never-sent").whereabouts() == "unknown"
 
 
 def test_a_result_from_unknown_to_done(app: Umbel) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from msgspec import Struct, field
 
@@ -22,6 +22,9 @@ from umbel.queues import Queue
 
 if TYPE_CHECKING:
     from umbel.backends.base import Backend, Result
+
+Place = Literal["ready", "delayed", "held", "parked", "dead"]
+"""Where a message stands; the words of :class:`QueueSize`."""
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -54,6 +57,8 @@ class Features(Struct, frozen=True, kw_only=True):
     """How many distinct priorities are kept apart."""
     shared: bool = True
     """Other processes reach the same messages; False: only this one."""
+    locates: bool = True
+    """``locate`` can tell where a message stands; False: nothing can look into this system's queues."""
 
 
 class Action(enum.Enum):
@@ -261,6 +266,15 @@ class Broker(ABC):
     @abstractmethod
     def peek(self, queue: str, limit: int = 10) -> list[Message]:
         """The next ready messages, oldest first, left where they are."""
+
+    def locate(self, task_id: str) -> Place | None:
+        """Where the message of a task stands now, of several copies any; None when there is none.
+
+        For administration: it looks through all that is stored. Raises BrokerError unless ``features.locates``.
+        """
+        from umbel.errors import BrokerError
+
+        raise BrokerError(f"{type(self).__name__} cannot tell where a message is: its queues cannot be looked into")
 
     @abstractmethod
     def purge(self, queue: str) -> int:

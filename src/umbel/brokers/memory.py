@@ -25,6 +25,7 @@ from umbel.brokers.base import (
     Lock,
     Note,
     Options,
+    Place,
     QueueSize,
     Settled,
     Settlement,
@@ -93,6 +94,10 @@ class MemoryBroker(Broker):
         with self.store.changed:
             self.store.size(queue)
             return [entry.message for _, _, entry in sorted(self.store.look(queue).ready)[:limit]]
+
+    def locate(self, task_id: str) -> Place | None:
+        with self.store.changed:
+            return self.store.locate(task_id)
 
     def purge(self, queue: str) -> int:
         with self.store.changed:

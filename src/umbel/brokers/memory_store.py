@@ -16,7 +16,7 @@ from itertools import count
 import msgspec
 from msgspec import Struct
 
-from umbel.brokers.base import DeadLetter, Note, QueueSize
+from umbel.brokers.base import DeadLetter, Note, Place, QueueSize
 from umbel.brokers.routing import Bindings
 from umbel.message import Message, new_id, now
 from umbel.queues import Queue
@@ -178,6 +178,22 @@ class Store:
             parked=len(shelf.parked),
             dead=len(shelf.dead),
         )
+
+    def locate(self, task_id: str) -> Place | None:
+        """Where the message of a task stands."""
+        if any(entry.message.id == task_id for hold in self.holds for entry in hold.entries.values()):
+            return "held"
+        for shelf in self.shelves.values():
+            self._promote(shelf)
+            if any(entry.message.id == task_id for _, _, entry in shelf.ready):
+                return "ready"
+            if any(entry.message.id == task_id for _, _, entry in shelf.delayed):
+                return "delayed"
+            if any(entry.message.id == task_id for entry in shelf.parked):
+                return "parked"
+            if any(letter.message.id == task_id for letter in shelf.dead):
+                return "dead"
+        return None
 
 
 _stores: dict[tuple[int, str], Store] = {}

@@ -21,6 +21,7 @@ from umbel.brokers.base import (
     Lock,
     Note,
     Options,
+    Place,
     QueueSize,
 )
 from umbel.brokers.redis_admin import Administration
@@ -99,6 +100,11 @@ class RedisBroker(Broker):
 
     def peek(self, queue: str, limit: int = 10) -> list[Message]:
         return self._administration.peek(queue, limit)
+
+    def locate(self, task_id: str) -> Place | None:
+        from umbel.brokers.redis_locating import Search
+
+        return Search(self.links, self.keys, task_id).run(self.queues())
 
     def purge(self, queue: str) -> int:
         return self._administration.purge(queue)

@@ -1,6 +1,7 @@
 """Names of the keys that Umbel uses in Redis; every name has the application's key prefix in front.
 
-Celery's: ``<queue>`` and ``<queue>\\x06\\x163|6|9`` (lists by priority, LPUSH in, RPOP out), ``_kombu.binding.*``.
+Celery's: ``<queue>`` and ``<queue>\\x06\\x163|6|9`` (lists by priority, LPUSH in, RPOP out), ``_kombu.binding.*``,
+``unacked`` (hash).
 A message whose delivery failed has a space in front of its envelope for each time.
 
 Umbel's own all begin with ``umbel.``:
@@ -72,6 +73,11 @@ class Keys(Struct, frozen=True):
     @property
     def queues(self) -> str:
         return f"{self.prefix}umbel.queues"
+
+    @property
+    def celery_unacked(self) -> str:
+        """The hash in which Celery's workers note what they hold."""
+        return f"{self.prefix}unacked"
 
     @property
     def consumers(self) -> str:

@@ -19,8 +19,8 @@ SUCCEEDED, FAILED, TIMED_OUT = 0, 1, 124
 _FAILURES = frozenset({"FAILURE", "REVOKED"})
 
 
-def as_document(result: AsyncResult[Any]) -> dict[str, Any]:
-    """The result as JSON shows it; an exception is its type and text."""
+def as_document(result: AsyncResult[Any], where: str | None = None) -> dict[str, Any]:
+    """The result as JSON shows it; an exception is its type and text. ``where``: what ``whereabouts`` said."""
     state, value = result.state, result.result
     if isinstance(value, BaseException):
         value = {"error": type(value).__name__, "message": str(value)}
@@ -28,6 +28,7 @@ def as_document(result: AsyncResult[Any]) -> dict[str, Any]:
     return {
         "id": result.id,
         "state": state,
+        **({"where": where} if where else {}),
         "result": value,
         "traceback": result.traceback,
         "children": [str(child) if hasattr(child, "as_list") else child.id for child in result.children or []],
@@ -45,17 +46,19 @@ def write_value(result: AsyncResult[Any]) -> int:
     return SUCCEEDED
 
 
-def write_document(result: AsyncResult[Any]) -> int:
+def write_document(result: AsyncResult[Any], where: str | None = None) -> int:
     """Write the result as JSON; the exit status."""
-    document = as_document(result)
+    document = as_document(result, where)
     write_json(document)
     return FAILED if document["state"] in _FAILURES else SUCCEEDED
 
 
-def write_description(result: AsyncResult[Any]) -> int:
+def write_description(result: AsyncResult[Any], where: str | None = None) -> int:
     """Write all that is known of the result, a line each; the exit status."""
     state, value = result.state, result.result
     pairs: list[tuple[str, Any]] = [("id", result.id), ("state", state)]
+    if where:
+        pairs.append(("where", where))
     if state in EXCEPTION_STATES and isinstance(value, BaseException):
         pairs.append(("error", f"{type(value).__name__}: {value}"))
     elif state != "PENDING":
@@ -70,7 +73,7 @@ def write_description(result: AsyncResult[Any]) -> int:
     if result.traceback:
         pairs.append(("traceback", result.traceback.rstrip()))
     write_pairs(pairs)
-    if state == "PENDING":
+    if state == "PENDING" and not where:
         click.echo("umbel: nothing is known of this task: it waits, or runs, or was never sent", err=True)
     return FAILED if state in _FAILURES else SUCCEEDED
 

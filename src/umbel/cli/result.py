@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 def result(
     context: Context, task_id: str, wait: bool, timeout: float | None, only_traceback: bool, as_json: bool
 ) -> None:
-    """Show the state, result, traceback and children of the task ID.
+    """Show the state, result, traceback and children of the task ID; of one that has not ended, where it is.
+
+    ready or delayed: it waits in its queue; held: a worker has it; parked: no worker that saw it knows it; dead: see
+    "umbel dlq"; begun: it runs, acknowledged already; unknown: never sent, purged, or its result is gone.
 
     Exit status: 0 succeeded, or not ended yet; 1 failed; 2 wrong usage; 124 not ended in time.
 
@@ -49,4 +52,7 @@ def result(
     if only_traceback:
         click.echo(found.traceback or "", nl=not (found.traceback or "").endswith("\n"))
         sys.exit(FAILED if found.state in ("FAILURE", "REVOKED") else SUCCEEDED)
-    sys.exit(write_document(found) if as_json else write_description(found))
+    where = None
+    if app.broker.features.locates and not found.ready():
+        where = found.whereabouts()
+    sys.exit(write_document(found, where) if as_json else write_description(found, where))

@@ -62,7 +62,7 @@ _NOTICEABLE = 0.02
 class AMQPBroker(Broker):
     """See the module's docstring."""
 
-    features = Features(leases=False, survives_reconnect=False)
+    features = Features(leases=False, survives_reconnect=False, locates=False)
 
     def __init__(self, url: str, options: Options | None = None) -> None:
         super().__init__(url, options)

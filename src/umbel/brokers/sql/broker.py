@@ -8,7 +8,9 @@ from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from umbel.brokers.base import Broker, Consumer, DeadLetter, Features, Listener, Lock, Note, Options, QueueSize
+from msgspec.json import encode
+
+from umbel.brokers.base import Broker, Consumer, DeadLetter, Features, Listener, Lock, Note, Options, Place, QueueSize
 from umbel.brokers.sql.consumer import SQLConsumer
 from umbel.brokers.sql.database import Database, Link
 from umbel.brokers.sql.dialects import PostgreSQL, chunks, dialect_for
@@ -17,7 +19,7 @@ from umbel.brokers.sql.locks import SQLLock
 from umbel.brokers.sql.publishing import Publishers, persist
 from umbel.brokers.sql.routes import Routes
 from umbel.brokers.sql.rows import WRITTEN, Row, dead_letter_of, place, readable, row_of
-from umbel.brokers.sql.tables import DEAD, DELAYED, HELD, PARKED, READY, Tables, set_up
+from umbel.brokers.sql.tables import DEAD, DELAYED, HELD, PARKED, PLACES, READY, Tables, set_up
 from umbel.errors import BrokerError
 from umbel.message import Message
 from umbel.queues import Queue
@@ -182,6 +184,17 @@ class SQLBroker(Broker):
                 sql = f"SELECT {self.dialect.read} FROM {{p}}messages WHERE queue = %s AND {where}"
                 rows += link.rows(self.dialect.sql(sql + " ORDER BY urgency, id LIMIT %s"), (queue, limit))
         return [readable(row)[0] for row in sorted(rows, key=place)[:limit]]
+
+    def locate(self, task_id: str) -> Place | None:
+        sql = (
+            f"SELECT CASE WHEN state = {DELAYED} AND due <= {{now}} THEN {READY} ELSE state END, {self.dialect.read}"
+            f" FROM {{p}}messages WHERE {self.dialect.contains('headers')}"
+        )
+        with self._link() as link:
+            for stands, *row in link.rows(self.dialect.sql(sql), (b'"id":' + encode(task_id),)):
+                if readable(row)[0].id == task_id:
+                    return PLACES[int(stands)]
+        return None
 
     def purge(self, queue: str) -> int:
         with self._link() as link, link.transaction():

@@ -39,6 +39,10 @@ class Dialect(ABC):
     def marks(self, count: int) -> str:
         return ", ".join([self.mark] * count)
 
+    def contains(self, column: str) -> str:
+        """The condition that a column of bytes contains a value."""
+        return f"instr({column}, %s) > 0"
+
     # -- sending --
 
     def insert(self, link: Link, rows: Sequence[Row]) -> None:
@@ -235,6 +239,9 @@ class PostgreSQL(Dialect):
     among = "= ANY(ARRAY({}))"
 
     _types = ("text", "int", "int", "int", "float8", "text", "bytea", "bytea", *["text"] * 6)
+
+    def contains(self, column: str) -> str:
+        return f"position(%s::bytea IN {column}) > 0"
 
     def limit_idleness(self, link: Link, seconds: float) -> None:
         link.run(f"SET idle_in_transaction_session_timeout = {max(1, round(seconds * 1000))}")

@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 from sqlalchemy.schema import CreateIndex, CreateSequence, CreateTable
 
+from umbel.brokers.base import Place
 from umbel.brokers.sql.database import Kind, Link
 from umbel.errors import BrokerError, OperationalError
 
@@ -31,6 +32,8 @@ VERSION = 1
 
 READY, DELAYED, HELD, PARKED, DEAD = range(5)
 """Values of ``messages.state``."""
+PLACES: tuple[Place, ...] = ("ready", "delayed", "held", "parked", "dead")
+"""Their names, in their order."""
 
 _Name = sa.String(255).with_variant(mysql.VARCHAR(255, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
 _Text = sa.Text().with_variant(mysql.TEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
