@@ -2,7 +2,8 @@
 
 The thread begins with the first who waits and ends some seconds after the last. It is woken by the database where
 that can (see ``brokers.sql.wakeup``), asks for all that is waited for in one statement, and spends no more than
-a tenth of its time asking for many.
+a tenth of its time asking for many. When its connection breaks it makes another, and nobody who waits notices, unless
+the database stays away for as long as a statement may take.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ logger = logging.getLogger(__name__)
 
 _IDLE = 5.0
 _LONGEST_WAIT = 5.0
-_RECONNECT_PAUSE = 0.5
+_PAUSES = (0.02, 0.5)
+"""Seconds between attempts to reach a database that is away: the first, doubled until the last."""
 _MANY = 100
 Receiver = Callable[[Columns | OperationalError], bool]
 """Gets each new state of a task, or the error that ends the wait; true when it wants no more."""
@@ -43,6 +45,7 @@ class Watcher:
         self._thread: threading.Thread | None = None
         self._bell: Bell | None = None
         self._closing = False
+        self._away_since: float | None = None
 
     def wait(self, task_ids: Collection[str], timeout: float | None, on_meta: Callable[[Meta], object]) -> bool:
         """See :meth:`umbel.backends.base.Backend.wait`."""
@@ -132,6 +135,8 @@ class Watcher:
 
     def _run(self) -> None:
         bell = self._bell
+        self._away_since = None
+        pause = _PAUSES[0]
         while bell is not None and self._goes_on(bell):
             waiter: Waiter | None = None
             try:
@@ -145,12 +150,23 @@ class Watcher:
                         waiter.close()
                     link.discard()
             except OperationalError as error:
-                self._fail(error)
-                time.sleep(_RECONNECT_PAUSE)
+                pause = self._broke(error, pause)
+                time.sleep(pause)
             except UmbelError as error:
                 logger.error("results cannot be waited for", extra={"database": self._database.shown}, exc_info=True)
                 self._fail(OperationalError(str(error)))
-                time.sleep(_RECONNECT_PAUSE)
+                time.sleep(_PAUSES[1])
+
+    def _broke(self, error: OperationalError, pause: float) -> float:
+        """Seconds to wait before the next attempt; waits end once the database has been away for too long."""
+        now = time.monotonic()
+        if self._away_since is None:
+            logger.info("the connection on which results are awaited broke: %s", error)
+            self._away_since = now
+            return _PAUSES[0]
+        if now - self._away_since >= self._database.patience:
+            self._fail(error)
+        return min(2 * pause, _PAUSES[1])
 
     def _goes_on(self, bell: Bell) -> bool:
         """Whether the thread is still needed; if not it is no longer the watcher's."""
@@ -187,6 +203,7 @@ class Watcher:
             began = time.monotonic()
             if asked:
                 self._look(waiter, asked)
+                self._away_since = None
             spent = time.monotonic() - began
             heard = waiter.wait(_LONGEST_WAIT)
             if len(asked) > _MANY:
