@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -23,11 +23,6 @@ def system(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def require_driver(system: str) -> None:
-    if system == "rabbitmq" and importlib.util.find_spec("umbel.brokers.amqp.broker") is None:
-        pytest.skip("the RabbitMQ driver is not written yet")
-
-
 @dataclass
 class Place:
     """Where broker and results are, and how to open a scene there."""
@@ -39,22 +34,25 @@ class Place:
 
     @contextmanager
     def scene(
-        self, *, worker_proxy: TCPProxy | None = None, client_proxy: TCPProxy | None = None, **environment: str
+        self,
+        environment: Mapping[str, str] = MappingProxyType({}),
+        *,
+        worker_proxy: TCPProxy | None = None,
+        client_proxy: TCPProxy | None = None,
     ) -> Iterator[Scene]:
-        """``worker_proxy`` stands between workers and the broker, ``client_proxy`` between client and broker."""
+        """``environment`` is the workers'; ``worker_proxy`` stands between them and the broker, ``client_proxy``
+        between client and broker."""
         broker = worker_proxy.url(self.broker) if worker_proxy else self.broker
         backend = broker if self.backend == self.broker else self.backend
         client = client_proxy.url(self.broker) if client_proxy else self.broker
-        if self.system == "rabbitmq":
-            environment |= QUORUM
-        with open_scene(self.directory, broker, backend, client=client, **environment) as scene:
+        more = QUORUM if self.system == "rabbitmq" else {}
+        with open_scene(self.directory, broker, backend, {**environment, **more}, client=client) as scene:
             yield scene
 
 
 @pytest.fixture
 def place(system: str, tmp_path: Path, request: pytest.FixtureRequest) -> Place:
     """On a server that other tests use too. Results are in the same system, those of RabbitMQ in Redis."""
-    require_driver(system)
     if system == "sqlite":
         url = f"sqlite:///{tmp_path / 'umbel.db'}"
         return Place(system, url, url, tmp_path)
@@ -68,7 +66,6 @@ def own_server(
     system: str, private_server: Callable[[str], PrivateServer], tmp_path: Path, request: pytest.FixtureRequest
 ) -> tuple[PrivateServer, Place]:
     """On a server of the test's own; it survives a SIGKILL with its data."""
-    require_driver(system)
     server = private_server("redis-durable" if system == "redis" else system)
     results = request.getfixturevalue("fresh_url")("redis") if system == "rabbitmq" else server.url
     return server, Place(system, server.url, results, tmp_path)

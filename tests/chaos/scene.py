@@ -12,7 +12,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -157,7 +157,9 @@ class Scene:
 
 
 @contextmanager
-def open_scene(directory: Path, broker: str, backend: str, *, client: str = "", **environment: str) -> Iterator[Scene]:
+def open_scene(
+    directory: Path, broker: str, backend: str, environment: Mapping[str, str], *, client: str = ""
+) -> Iterator[Scene]:
     """A scene in which workers use ``broker`` and ``backend``; ``client`` is the broker's URL for the client."""
     with fleet(directory, broker, backend, **environment) as workers:
         here = workers.environment | ({"LEDGER_BROKER": client} if client else {})

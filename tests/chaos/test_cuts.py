@@ -36,7 +36,7 @@ def test_cut_while_settling(place: Place, proxies: Proxies) -> None:
     """A worker whose connections break all the time keeps its lease, and so what it holds."""
     proxy = proxies(place.broker)
     cuts = 6 if place.system == "rabbitmq" else 25
-    with place.scene(worker_proxy=proxy, UMBEL_WORKER_LEASE_RENEWAL="0.4") as scene:
+    with place.scene({"UMBEL_WORKER_LEASE_RENEWAL": "0.4"}, worker_proxy=proxy) as scene:
         worker = scene.start()
         scene.load.send_bulk(100)
         shears = Shears(proxy, scene.dice, most=20_000)

@@ -62,7 +62,7 @@ def assert_works_again(scene: Scene, pids: set[int]) -> None:
 @pytest.mark.parametrize("system", ["sqlite", "redis", "postgresql", "mariadb"], indirect=True)
 def test_a_frozen_supervisor_loses_its_work_and_cannot_overwrite_results(place: Place) -> None:
     """Pain 1: a lease that is a fencing token, so that an owner that lost it can neither settle nor overwrite."""
-    with place.scene(**SHORT_LEASE) as scene:
+    with place.scene(SHORT_LEASE) as scene:
         frozen, other = scene.start(), scene.start()
         scene.load.send_bulk(120, scene.tasks.record_pid)
         scene.await_ended(30)

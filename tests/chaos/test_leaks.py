@@ -34,7 +34,8 @@ def postgresql_rows(url: str) -> dict[str, int]:
 
     tables = ("umbel_consumers", "umbel_messages", "umbel_publishers")
     with psycopg.connect(url) as connection:
-        return {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables}
+        counts = [connection.execute(f"SELECT count(*) FROM {name}").fetchall() for name in tables]
+    return {name: count for name, [(count,)] in zip(tables, counts, strict=True)}
 
 
 def server_connections(place: Place) -> int:
@@ -49,8 +50,9 @@ def server_connections(place: Place) -> int:
     import psycopg
 
     with psycopg.connect(place.broker) as connection:
-        counted = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
-        return counted.fetchone()[0] - 1
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        [(count,)] = connection.execute(sql).fetchall()
+    return count - 1
 
 
 def run_and_get(scene: Scene, count: int) -> None:
@@ -61,7 +63,7 @@ def run_and_get(scene: Scene, count: int) -> None:
 @pytest.mark.parametrize("system", SERVERS, indirect=True)
 def test_connections_keys_and_rows_are_gone_after_use(place: Place, proxies: Callable[[str], TCPProxy]) -> None:
     proxy = proxies(place.broker)
-    with place.scene(worker_proxy=proxy, client_proxy=proxy, **SHORT_LEASE) as scene:
+    with place.scene(SHORT_LEASE, worker_proxy=proxy, client_proxy=proxy) as scene:
         worker = scene.start()
         run_and_get(scene, 40)
         most = proxy.connections + CONNECTIONS_COME_AND_GO

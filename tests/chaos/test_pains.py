@@ -24,7 +24,7 @@ VERY_SHORT_LEASE = {"UMBEL_WORKER_LEASE": "0.6", "UMBEL_WORKER_LEASE_RENEWAL": "
 @pytest.mark.parametrize("system", ["sqlite", "redis"], indirect=True)
 def test_pain_1_a_task_that_is_long_or_delayed_runs_once(place: Place) -> None:
     """Both for several leases, with an idle worker waiting for them."""
-    with place.scene(**VERY_SHORT_LEASE) as scene:
+    with place.scene(VERY_SHORT_LEASE) as scene:
         scene.start()
         scene.start()
         long = scene.tasks.record.delay(1.8)
@@ -37,7 +37,7 @@ def test_pain_1_a_task_that_is_long_or_delayed_runs_once(place: Place) -> None:
 
 @pytest.mark.parametrize("system", ["redis"], indirect=True)
 def test_pain_6_an_executor_that_dies_wedges_nobody(place: Place) -> None:
-    with place.scene(**MANY_CRASHES) as scene:
+    with place.scene(MANY_CRASHES) as scene:
         worker = scene.start()
         victim = scene.tasks.record.delay(60.0)
         for death in range(1, 4):

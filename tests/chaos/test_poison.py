@@ -39,7 +39,7 @@ def test_each_way_to_die_is_named(place: Place, how: str, reason: str) -> None:
 @pytest.mark.parametrize("system", ["sqlite", "redis", "postgresql", "rabbitmq"], indirect=True)
 def test_neighbours_of_a_poison_are_neither_lost_nor_doubled(place: Place) -> None:
     """Pain 17, on every broker: the count of crashes is the broker's."""
-    with place.scene(UMBEL_WORKER_CRASH_LIMIT="2") as scene:
+    with place.scene({"UMBEL_WORKER_CRASH_LIMIT": "2"}) as scene:
         scene.start()
         scene.load.send_bulk(60)
         poisons = [scene.tasks.misbehave.delay("kill").id for _ in range(2)]
@@ -56,14 +56,15 @@ def test_neighbours_of_a_poison_are_neither_lost_nor_doubled(place: Place) -> No
 def test_a_poison_that_kills_the_whole_worker_is_set_aside_by_the_count_of_deliveries(place: Place) -> None:
     """Pain 17: nobody lives to report the crash, so each lease that ran out counts."""
     limits = {"UMBEL_WORKER_LEASE": "0.5", "UMBEL_WORKER_LEASE_RENEWAL": "0.1", "UMBEL_WORKER_DELIVERY_LIMIT": "2"}
-    with place.scene(**SHORT_LEASE | limits) as scene:
+    with place.scene(SHORT_LEASE | limits) as scene:
         poison = scene.tasks.misbehave.delay("kill the worker").id
+        worker = scene.start(ready=False)
         for deaths in range(1, 5):
-            worker = scene.start(ready=False)
             wait_for(lambda worker=worker: worker.process.poll() is not None or is_dead(scene, poison), 10)
             if is_dead(scene, poison):
                 break
             assert scene.ledger.begun()[poison] == deaths
+            worker = scene.start(ready=False)
         assert_dead(scene, poison, "delivered")
         assert scene.ledger.begun()[poison] in (2, 3)
         scene.load.send_bulk(20)

@@ -17,7 +17,7 @@ BACK_WITHIN = 5.0
 def test_a_server_restarted_under_load(own_server: tuple[PrivateServer, Place]) -> None:
     """Once in good order, once by SIGKILL. Pain 2: the worker lives but consumes nothing after a reconnect."""
     server, place = own_server
-    with place.scene(**SHORT_LEASE) as scene:
+    with place.scene(SHORT_LEASE) as scene:
         worker = scene.start()
         scene.load.send_bulk(150)
         allowed: set[str] = set()
@@ -42,7 +42,7 @@ def test_a_server_restarted_under_load(own_server: tuple[PrivateServer, Place]) 
 def test_a_server_that_was_away_for_longer_than_the_lease(own_server: tuple[PrivateServer, Place]) -> None:
     """Nobody could renew: the worker that lives on must not be robbed of what it runs."""
     server, place = own_server
-    with place.scene(**SHORT_LEASE) as scene:
+    with place.scene(SHORT_LEASE) as scene:
         scene.start()
         scene.start()
         scene.load.send_bulk(150)

@@ -24,7 +24,7 @@ def test_work_goes_on_after_a_network_that_swallowed_everything(
     if place.system == "rabbitmq":
         place.broker += "?heartbeat=2"
     proxy = proxies(place.broker)
-    with place.scene(worker_proxy=proxy, **SHORT_LEASE | WATCHFUL) as scene:
+    with place.scene(SHORT_LEASE | WATCHFUL, worker_proxy=proxy) as scene:
         worker = scene.start()
         scene.load.send_bulk(100)
         scene.await_ended(20)
@@ -46,7 +46,7 @@ def test_work_goes_on_after_a_network_that_swallowed_everything(
 
 @pytest.mark.parametrize("system", ["redis"], indirect=True)
 def test_a_link_that_hears_nothing_is_replaced(place: Place) -> None:
-    with place.scene(**WATCHFUL, DEAF_LINKS="1") as scene:
+    with place.scene(WATCHFUL | {"DEAF_LINKS": "1"}) as scene:
         worker = scene.start(app="apps.deaf")
         scene.load.send_bulk(20)
         scene.await_all()
@@ -57,7 +57,7 @@ def test_a_link_that_hears_nothing_is_replaced(place: Place) -> None:
 
 @pytest.mark.parametrize("system", ["redis"], indirect=True)
 def test_a_worker_that_a_new_link_does_not_help_exits(place: Place) -> None:
-    with place.scene(**WATCHFUL, DEAF_LINKS="99") as scene:
+    with place.scene(WATCHFUL | {"DEAF_LINKS": "99"}) as scene:
         worker = scene.start(app="apps.deaf")
         scene.load.send_bulk(20)
         wait_for(lambda: worker.process.poll() is not None, 15, "it exits")
