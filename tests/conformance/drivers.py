@@ -17,6 +17,7 @@ from conformance.hooks import AMQPHooks, Hooks, RedisHooks, SQLHooks
 class Driver:
     """``place``: what the fixture ``url`` opens (``memory``, ``sqlite``, or a server's name in ``tests/services.py``).
 
+    ``scheme``: of its URLs, "" where they are the server's own.
     ``private``: the server that restart tests run, "" for systems without a server.
     ``resends_exactly``: a publish repeated after a broken answer is not sent twice.
     ``counts_deliveries``: unsettled deliveries are counted exactly; otherwise it is known only that there were some.
@@ -31,7 +32,7 @@ class Driver:
 
     name: str
     place: str
-    module: str
+    scheme: str = ""
     private: str = ""
     queue: Mapping[str, Any] = field(default_factory=dict[str, Any])
     resends_exactly: bool = True
@@ -49,17 +50,20 @@ class Driver:
     def has_server(self) -> bool:
         return bool(self.private)
 
+    def address(self, server_url: str) -> str:
+        """The URL by which this driver finds the server at ``server_url``."""
+        return self.scheme + server_url[server_url.index(":") :] if self.scheme else server_url
+
 
 BROKERS = [
-    Driver("memory", "memory", "umbel.brokers.memory"),
-    Driver("sqlite", "sqlite", "umbel.brokers.sql", hooks=SQLHooks()),
-    Driver("redis", "redis", "umbel.brokers.redis", private="redis-durable", hooks=RedisHooks()),
-    Driver("postgresql", "postgresql", "umbel.brokers.sql", private="postgresql", hooks=SQLHooks()),
-    Driver("mariadb", "mariadb", "umbel.brokers.sql", private="mariadb", largest_body=8 << 20, hooks=SQLHooks()),
+    Driver("memory", "memory"),
+    Driver("sqlite", "sqlite", hooks=SQLHooks()),
+    Driver("redis", "redis", private="redis-durable", hooks=RedisHooks()),
+    Driver("postgresql", "postgresql", private="postgresql", hooks=SQLHooks()),
+    Driver("mariadb", "mariadb", private="mariadb", largest_body=8 << 20, hooks=SQLHooks()),
     Driver(
         "rabbitmq-classic",
         "rabbitmq",
-        "umbel.brokers.amqp",
         private="rabbitmq",
         queue={"max_priority": 10},
         resends_exactly=False,
@@ -70,7 +74,6 @@ BROKERS = [
     Driver(
         "rabbitmq-quorum",
         "rabbitmq",
-        "umbel.brokers.amqp",
         private="rabbitmq",
         queue={"queue_arguments": {"x-queue-type": "quorum"}},
         resends_exactly=False,
@@ -82,13 +85,12 @@ BROKERS = [
 ]
 
 BACKENDS = [
-    Driver("memory", "memory", "umbel.backends.memory"),
-    Driver("sqlite", "sqlite", "umbel.backends.sql", keeps_lineage=False, own_expiry=False, hooks=SQLHooks()),
-    Driver("redis", "redis", "umbel.backends.redis", private="redis-durable", hooks=RedisHooks()),
+    Driver("memory", "memory"),
+    Driver("sqlite", "sqlite", keeps_lineage=False, own_expiry=False, hooks=SQLHooks()),
+    Driver("redis", "redis", private="redis-durable", hooks=RedisHooks()),
     Driver(
         "postgresql",
         "postgresql",
-        "umbel.backends.sql",
         private="postgresql",
         keeps_lineage=False,
         own_expiry=False,
@@ -97,11 +99,10 @@ BACKENDS = [
     Driver(
         "mariadb",
         "mariadb",
-        "umbel.backends.sql",
         private="mariadb",
         keeps_lineage=False,
         own_expiry=False,
         hooks=SQLHooks(),
     ),
-    Driver("rpc", "rpc", "umbel.backends.rpc", private="rabbitmq", one_reader=True, hooks=AMQPHooks()),
+    Driver("rpc", "rabbitmq", scheme="rpc", private="rabbitmq", one_reader=True, hooks=AMQPHooks()),
 ]

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -114,6 +114,19 @@ class Child:
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()
+
+
+@contextmanager
+def children(module: str, **given: Any) -> Iterator[Callable[..., Child]]:
+    """A factory of children that run ``module`` with ``given`` and further arguments, all killed at the end."""
+    with ExitStack() as started:
+
+        def start(**arguments: Any) -> Child:
+            child = Child(module, **given, **arguments)
+            started.callback(child.kill)
+            return child
+
+        yield start
 
 
 def end_with_parent() -> None:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conformance import places
 from conformance.drivers import BACKENDS, Driver
-from conformance.waiting import Child
-from proxy import TCPProxy
-from services import PrivateServer
+from conformance.waiting import Child, children
 from umbel.backends import open_backend
 from umbel.backends.base import Backend, Features, Meta, Options, Result
 from umbel.codecs import accept_set
@@ -54,11 +50,6 @@ def driver(request: pytest.FixtureRequest) -> Driver:
 
 
 @pytest.fixture
-def url(driver: Driver, request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return places.url_for(driver, request, tmp_path)
-
-
-@pytest.fixture
 def connect(url: str) -> Iterator[Connect]:
     """A factory of backends, closed after the test: ``connect(url=…, accept=names, **options)``."""
     opened: list[Backend] = []
@@ -93,31 +84,5 @@ def child(url: str, features: Features) -> Iterator[Callable[..., Child]]:
     """A factory of processes that run ``conformance/backend/child.py``, killed after the test."""
     if not features.shared:
         pytest.skip("other processes do not share these results")
-    started: list[Child] = []
-
-    def start(act: str, **arguments: Any) -> Child:
-        process = Child("conformance.backend.child", act=act, url=url, **arguments)
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-
-
-@pytest.fixture
-def proxy(driver: Driver, url: str) -> Iterator[TCPProxy]:
-    """A proxy in front of the server."""
-    if not driver.has_server:
-        pytest.skip("there is no server to lose the connection to")
-    with TCPProxy.to(url) as between:
-        yield between
-
-
-@pytest.fixture
-def server(driver: Driver, private_server: Callable[[str], PrivateServer]) -> PrivateServer:
-    """A server of this test's own."""
-    if not driver.has_server:
-        pytest.skip("there is no server to restart")
-    places.require(driver)
-    return private_server(driver.private)
+    with children("conformance.backend.child", url=url) as start:
+        yield lambda act, **arguments: start(act=act, **arguments)

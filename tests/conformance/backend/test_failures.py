@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from conformance import places
 from conformance.backend.conftest import Connect, Sender
 from conformance.breaking import cut_during, in_fork, open_descriptors
 from conformance.drivers import Driver
@@ -30,7 +29,7 @@ from umbel.message import new_id
 def test_everything_survives_a_restart(
     connect: Connect, server: PrivateServer, driver: Driver, features: Features, how: str
 ) -> None:
-    sender = Sender(connect(places.own_url(driver, server.url)))
+    sender = Sender(connect(driver.address(server.url)))
     kept, awaited = sender.new(2)
     sender.store(kept, "SUCCESS", "kept")
     assert sender.read(kept).result == "kept"

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conformance import places
 from conformance.drivers import BROKERS, Driver
-from conformance.waiting import Child
-from proxy import TCPProxy
-from services import PrivateServer
+from conformance.waiting import Child, children
 from umbel.brokers import open_broker
 from umbel.brokers.base import Broker, Consumer, Features, Options
 from umbel.queues import Queue
@@ -25,11 +21,6 @@ Consume = Callable[..., Consumer]
 @pytest.fixture(params=BROKERS, ids=lambda driver: driver.name)
 def driver(request: pytest.FixtureRequest) -> Driver:
     return request.param
-
-
-@pytest.fixture
-def url(driver: Driver, request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return places.url_for(driver, request, tmp_path)
 
 
 @pytest.fixture
@@ -104,33 +95,5 @@ def child(url: str, driver: Driver, features: Features) -> Iterator[Callable[...
     """A factory of processes that run ``conformance/broker/child.py``, killed after the test."""
     if not features.shared:
         pytest.skip("other processes do not share this broker")
-    started: list[Child] = []
-
-    def start(act: str, queue: Queue, **arguments: Any) -> Child:
-        process = Child(
-            "conformance.broker.child", act=act, url=url, queue=queue.name, fields=dict(driver.queue), **arguments
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-
-
-@pytest.fixture
-def proxy(driver: Driver, url: str) -> Iterator[TCPProxy]:
-    """A proxy in front of the server."""
-    if not driver.has_server:
-        pytest.skip("there is no server to lose the connection to")
-    with TCPProxy.to(url) as between:
-        yield between
-
-
-@pytest.fixture
-def server(driver: Driver, private_server: Callable[[str], PrivateServer]) -> PrivateServer:
-    """A server of this test's own."""
-    if not driver.has_server:
-        pytest.skip("there is no server to restart")
-    places.require(driver)
-    return private_server(driver.private)
+    with children("conformance.broker.child", url=url, fields=dict(driver.queue)) as start:
+        yield lambda act, queue, **arguments: start(act=act, queue=queue.name, **arguments)
