@@ -191,6 +191,8 @@ class PrivateServer:
         self._instance = record.instance
         self.url = record.instance.server.url
         self.port = record.instance.server.port
+        self.home = record.instance.server.home
+        """The directory with its data; of a secured server, `tls` in it has the certificates."""
 
     @classmethod
     def create(cls, name: str) -> "PrivateServer":

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from .catalogue import SERVERS, chosen, given_url, variable
+from .catalogue import PRIVATE, SERVERS, chosen, given_url, variable
 from .errors import NotReady, ServiceError
 from .install import install
 from .processes import Process
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _install(arguments: argparse.Namespace) -> int:
-    install(chosen(arguments.names))
+    install(chosen(arguments.names, [*SERVERS, *PRIVATE]))
     return 0
 
 

@@ -36,8 +36,12 @@ class Redis(Server):
 
     def probe(self) -> None:
         with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
-            connection.sendall(b"PING\r\n")
-            answer = connection.recv(64)
+            self._ping(connection)
+
+    @staticmethod
+    def _ping(connection: socket.socket) -> None:
+        connection.sendall(b"PING\r\n")
+        answer = connection.recv(64)
         if not answer.startswith(b"+PONG"):
             raise NotReady(answer.decode(errors="replace").strip())
 

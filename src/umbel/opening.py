@@ -76,7 +76,7 @@ def open_broker(conf: Settings) -> Broker:
         Options(
             publish_timeout=timeout,
             connect_timeout=min(conf.broker_connection_timeout or timeout, timeout),
-            key_prefix=conf.key_prefix,
+            key_prefix=str(transport.get("global_keyprefix") or conf.key_prefix),
             mixed_fleet=conf.mixed_fleet,
             lowest_priority_first=conf.mixed_fleet,
             delivery_limit=conf.worker_delivery_limit,
@@ -122,7 +122,7 @@ def open_backend(conf: Settings) -> Backend:
             extended=conf.result_extended,
             persistent=bool(conf.result_persistent),
             connect_timeout=conf.broker_connection_timeout or 4.0,
-            key_prefix=conf.key_prefix,
+            key_prefix=str(transport.get("global_keyprefix") or conf.key_prefix),
             ssl=conf.redis_backend_use_ssl if url.startswith("redis") else None,
             transport=transport,
             **timeouts,

@@ -64,6 +64,12 @@ def test_a_misspelt_setting_in_the_environment() -> None:
     check_one_line(worker(UMBEL_TASK_SERIALISER="json"), "UMBEL_TASK_SERIALISER", "Did you mean", "TASK_SERIALIZER")
 
 
+@pytest.mark.parametrize("broker", ["rediss://127.0.0.1:1/0", "amqps://127.0.0.1:1"])
+def test_missing_tls_files(broker: str) -> None:
+    outcome = worker(LEDGER_BROKER=broker, UMBEL_BROKER_USE_SSL='{"ca_certs": "none.pem"}')
+    check_one_line(outcome, "none.pem", "No such file")
+
+
 @pytest.mark.parametrize(
     "source",
     [

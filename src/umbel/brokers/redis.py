@@ -2,7 +2,7 @@
 
 Needs Redis 6.2 or newer, or a server that speaks its protocol. Every step that must be atomic is one Lua script
 (``redis_scripts.py``); key names are in ``redis_keys.py``. The claim order is 9 first unless ``lowest_priority_first``.
-An ACL user needs, besides the keys and channels under its prefix: scripting, pub/sub, ``client|unblock``.
+The rights that an ACL user needs are listed in ``docs/how-to/redis.md``, where a test reads them.
 """
 
 from __future__ import annotations

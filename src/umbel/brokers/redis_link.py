@@ -103,8 +103,11 @@ class Link:
             for reply in replies:
                 if isinstance(reply, ReplyError):
                     raise_refusal(reply)
-        except UmbelError:
+        except UmbelError as error:
             self.close()
+            broken = isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, TimeoutError)
+            if server.tls is not None and broken:
+                raise OperationalError(f"{error} (does it accept the client's certificate?)") from error
             raise
         self.id = int(replies[0][b"id"])
 

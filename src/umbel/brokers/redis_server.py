@@ -9,19 +9,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct, field
 
+from umbel.brokers import tls
 from umbel.errors import ConfigurationError
 from umbel.urls import parse, redact
-
-if TYPE_CHECKING:
-    import ssl
-
-_TLS_NAMES = frozenset(
-    {"cert_reqs", "ca_certs", "ca_path", "ca_data", "certfile", "keyfile", "password", "check_hostname", "ciphers"}
-)
 
 
 class Server(Struct, frozen=True):
@@ -57,7 +51,7 @@ class Server(Struct, frozen=True):
         return redact(self.url)
 
     def connect(self, timeout: float) -> socket.socket:
-        """A new socket, TLS included. Raises OSError."""
+        """A new socket, TLS included. Raises OSError, and ConfigurationError for TLS files that cannot be used."""
         if self.path:
             plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             plain.settimeout(timeout)
@@ -67,14 +61,13 @@ class Server(Struct, frozen=True):
                 plain.close()
                 raise
             return plain
+        context = tls.context_of(self.tls) if self.tls is not None else None
         plain = socket.create_connection((self.host, self.port), timeout)
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.keepalive:
                 plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if self.tls is None:
-                return plain
-            return _context(self.tls).wrap_socket(plain, server_hostname=self.host)
+            return plain if context is None else context.wrap_socket(plain, server_hostname=self.host)
         except OSError:
             plain.close()
             raise
@@ -119,7 +112,7 @@ def server_of(
     given = _split(parts.query)
     unix = parts.scheme in ("redis+socket", "socket", "unix")
     database = given.plain.get("virtual_host", given.plain.get("db", "")) if unix else parts.path
-    tls = _tls_options(given.tls, ssl) if parts.scheme == "rediss" or ssl else None
+    encrypted = _tls_options(given.tls, ssl) if parts.scheme == "rediss" or ssl else None
     name = given.plain.get("client_name") or transport.get("client_name") or ""
     provider = transport.get("credential_provider")
     return Server(
@@ -130,7 +123,7 @@ def server_of(
         db=_database(database or given.plain.get("db", ""), url),
         username=parts.username or given.plain.get("username", ""),
         password=parts.password or given.plain.get("password", ""),
-        tls=None if unix else tls,
+        tls=None if unix else encrypted,
         connect_timeout=float(transport.get("socket_connect_timeout") or connect_timeout),
         client_name=str(name),
         credentials=provider() if isinstance(provider, type) else provider,
@@ -160,29 +153,7 @@ def _tls_options(query: Mapping[str, Any], given: Mapping[str, Any] | bool | Non
     options: dict[str, Any] = dict(query)
     if isinstance(given, Mapping):
         options |= {name.removeprefix("ssl_"): value for name, value in given.items()}
-    unknown = options.keys() - _TLS_NAMES
+    unknown = options.keys() - tls.NAMES
     if unknown:
-        raise ConfigurationError(f"unknown TLS option {min(unknown)!r}; known are {', '.join(sorted(_TLS_NAMES))}")
+        raise ConfigurationError(f"unknown TLS option {min(unknown)!r}; known are {', '.join(sorted(tls.NAMES))}")
     return options
-
-
-def _context(options: Mapping[str, Any]) -> ssl.SSLContext:
-    import ssl
-
-    context = ssl.create_default_context(
-        cafile=options.get("ca_certs"), capath=options.get("ca_path"), cadata=options.get("ca_data")
-    )
-    required = str(options.get("cert_reqs", "required")).lower().rpartition("cert_")[2].rpartition(".")[2]
-    modes = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
-    modes |= {str(mode.value): mode for mode in modes.values()}
-    if required not in modes:
-        raise ConfigurationError(f"ssl_cert_reqs is one of required, optional and none, not {required!r}")
-    mode = modes[required]
-    check = str(options.get("check_hostname", "true")).lower() not in ("false", "0", "no")
-    context.check_hostname = check and mode is not ssl.CERT_NONE
-    context.verify_mode = mode
-    if options.get("certfile"):
-        context.load_cert_chain(options["certfile"], options.get("keyfile"), options.get("password"))
-    if options.get("ciphers"):
-        context.set_ciphers(options["ciphers"])
-    return context

@@ -7,20 +7,20 @@ turn. Without parts, Celery's defaults: guest:guest@localhost:5672, virtual host
 from __future__ import annotations
 
 import re
-import ssl
 from collections.abc import Mapping
 from typing import Any
 
 import pika
 from msgspec import Struct
 
+from umbel.brokers import tls
 from umbel.brokers.base import Options
 from umbel.errors import ConfigurationError
 from umbel.urls import parse, redact
 
 HEARTBEAT = 30
 _PORT, _TLS_PORT = 5672, 5671
-_SSL_NAMES = frozenset({"ca_certs", "certfile", "keyfile", "cert_reqs", "server_hostname", "ciphers", "password"})
+_TLS_NAMES = tls.NAMES | {"server_hostname"}
 
 
 class Address(Struct, frozen=True):
@@ -36,7 +36,11 @@ class Address(Struct, frozen=True):
     tls: Mapping[str, Any] | None = None
 
     def parameters(self, timeout: float, name: str) -> pika.ConnectionParameters:
-        """pika's form; ``timeout`` in seconds bounds the whole opening, ``name`` is shown by the broker's tools."""
+        """pika's form; ``timeout`` in seconds bounds the whole opening, ``name`` is shown by the broker's tools.
+
+        Raises ConfigurationError when the TLS files cannot be used.
+        """
+        secured = None if self.tls is None else pika.SSLOptions(tls.context_of(self.tls), self._server_name())
         return pika.ConnectionParameters(
             host=self.host,
             port=self.port,
@@ -48,7 +52,7 @@ class Address(Struct, frozen=True):
             stack_timeout=timeout,
             blocked_connection_timeout=None,
             client_properties={"connection_name": name, "product": "Umbel"},
-            ssl_options=pika.SSLOptions(_context(self.tls), self._server_name()) if self.tls is not None else None,
+            ssl_options=secured,
         )
 
     def _server_name(self) -> str:
@@ -62,46 +66,30 @@ def addresses(url: str, options: Options) -> list[Address]:
 
 def _address(url: str, options: Options) -> Address:
     parts = parse(url)
-    tls = _tls(options.ssl, parts.scheme == "amqps", url)
+    encrypted = _tls(options.ssl, parts.scheme == "amqps", url)
     heartbeat = parts.query.get("heartbeat", options.transport.get("heartbeat", HEARTBEAT))
     try:
         seconds = int(float(heartbeat))
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"the heartbeat in {redact(url)!r} is not a number of seconds") from error
-    host, port = parts.host or "localhost", parts.port or (_PORT if tls is None else _TLS_PORT)
+    host, port = parts.host or "localhost", parts.port or (_PORT if encrypted is None else _TLS_PORT)
     return Address(
         host=host,
         port=port,
         vhost=parts.path or "/",
         username=parts.username or "guest",
         password=parts.password or "guest",
-        shown=f"amqp{'s' if tls is not None else ''}://{parts.username or 'guest'}@{host}:{port}/{parts.path}",
+        shown=f"amqp{'s' if encrypted is not None else ''}://{parts.username or 'guest'}@{host}:{port}/{parts.path}",
         heartbeat=seconds,
-        tls=tls,
+        tls=encrypted,
     )
 
 
 def _tls(given: Mapping[str, Any] | bool | None, scheme: bool, url: str) -> Mapping[str, Any] | None:
     if isinstance(given, Mapping):
-        unknown = sorted(set(given) - _SSL_NAMES)
+        unknown = sorted(set(given) - _TLS_NAMES)
         if unknown:
-            known = ", ".join(sorted(_SSL_NAMES))
+            known = ", ".join(sorted(_TLS_NAMES))
             raise ConfigurationError(f"unknown TLS options {unknown} for {redact(url)!r}; known are {known}")
         return given
     return {} if given or scheme else None
-
-
-def _context(tls: Mapping[str, Any]) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=tls.get("ca_certs"))
-        if tls.get("certfile"):
-            context.load_cert_chain(tls["certfile"], tls.get("keyfile"), tls.get("password"))
-        if tls.get("ciphers"):
-            context.set_ciphers(tls["ciphers"])
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"the TLS files of broker_use_ssl cannot be used: {error}") from error
-    required = tls.get("cert_reqs", ssl.CERT_REQUIRED)
-    if required != ssl.CERT_REQUIRED:
-        context.check_hostname = False
-        context.verify_mode = required
-    return context

@@ -16,11 +16,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pika.adapters.select_connection import IOLoop
+from pika.adapters.utils.connection_workflow import (
+    AMQPConnectionWorkflowFailed,
+    AMQPConnectorException,
+    AMQPConnectorPhaseErrorBase,
+)
 from pika.exceptions import (
     AMQPConnectionError,
     AMQPHeartbeatTimeout,
     ConnectionClosedByBroker,
     ConnectionClosedByClient,
+    IncompatibleProtocolError,
     ProbableAccessDeniedError,
     ProbableAuthenticationError,
     StreamLostError,
@@ -61,10 +67,19 @@ class Session:
     def alive(self) -> bool:
         return self.error is None and self._pid == os.getpid()
 
+    @property
+    def heartbeat(self) -> float:
+        """Seconds of the heartbeat that was agreed on with the server, 0 for none."""
+        return float(self.connection.params.heartbeat or 0)
+
     def open(self, timeout: float) -> None:
-        """Connect within ``timeout`` seconds. Raises OperationalError, or BrokerError when the server refuses."""
-        self._loop = IOLoop()
+        """Connect within ``timeout`` seconds.
+
+        Raises OperationalError, BrokerError when the server refuses, ConfigurationError when TLS files are unusable.
+        """
         self._timeout = max(0.05, timeout)
+        self._parameters = self.address.parameters(self._timeout, f"umbel {self.name}")
+        self._loop = IOLoop()
         self._thread.start()
         if not self._decided.wait(self._timeout + 1.0):
             self.error = OperationalError(f"{self.address.shown} did not answer within {timeout:.1f} s")
@@ -144,7 +159,7 @@ class Session:
     def _serve(self) -> None:
         try:
             self._connection = Connection(
-                self.address.parameters(self._timeout, f"umbel {self.name}"),
+                self._parameters,
                 on_open_callback=self._on_open,
                 on_open_error_callback=self._on_open_error,
                 on_close_callback=self._on_close,
@@ -219,15 +234,27 @@ def connection_error(address: Address, error: BaseException | str) -> UmbelError
         return BrokerError(f"{address.shown} refuses the login or its virtual host: {_reason(error)}")
     if isinstance(error, AMQPHeartbeatTimeout):
         return OperationalError(f"{address.shown} has not been heard for two heartbeats; the connection was given up")
-    if isinstance(error, AMQPConnectionError):
+    if isinstance(error, IncompatibleProtocolError) and address.tls is not None:
+        text = f"no connection to {address.shown}: {_reason(error)} (does it accept the client's certificate?)"
+        return OperationalError(text)
+    if isinstance(error, (AMQPConnectionError, AMQPConnectorException)):
         return OperationalError(f"no connection to {address.shown}: {_reason(error)}")
     return OperationalError(f"the connection to {address.shown} broke: {error}")
 
 
+def _cause(error: BaseException) -> BaseException | None:
+    """What pika wrapped up in ``error``."""
+    if isinstance(error, AMQPConnectionWorkflowFailed):
+        return error.exceptions[-1]
+    if isinstance(error, AMQPConnectorPhaseErrorBase):
+        return error.exception
+    return error.args[0] if error.args and isinstance(error.args[0], BaseException) else None
+
+
 def _reason(error: BaseException) -> str:
-    inner: BaseException = error
-    while inner.args and isinstance(inner.args[0], BaseException):
-        inner = inner.args[0]
+    inner = error
+    while (cause := _cause(inner)) is not None:
+        inner = cause
     text = str(inner)
     return text if text and text != "()" else repr(inner)
 
