@@ -2,7 +2,8 @@
 
 Unlike Celery's, the queue outlives its connection, so that results are not lost when that breaks: it is not
 auto-delete but deleted on close, expires when it was not consumed for ``_UNUSED`` seconds, and results are acknowledged
-(all that came in one read at once). Workers never declare it, so they do not see a difference.
+(all that came in ``_UNACKNOWLEDGED`` seconds at once; what was not comes again on the next connection, which nobody
+notices). Workers never declare it, so they do not see a difference.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def broker_options(options: Options) -> BrokerOptions:
 logger = logging.getLogger(__name__)
 
 _UNUSED = 3600.0
+_UNACKNOWLEDGED = 0.05
 
 
 class Listening:
@@ -74,8 +76,6 @@ class Listening:
         self._on_result = on_result
         self._tell_lost = on_lost
         self._closing = threading.Event()
-        self._to_acknowledge = 0
-        self._number = 0
         self._sessions = Sessions(servers, "results", options.connect_timeout, self._prepare)
 
     def ensure(self) -> None:
@@ -90,8 +90,8 @@ class Listening:
         listening = Channel(session, timeout)
         unused = min(self._options.expires or _UNUSED, _UNUSED)
         declare_queue(listening, self._address, {"x-expires": int(unused * 1000)})
-        self._number, self._to_acknowledge = listening.number, 0
-        session.run(lambda: session.connection.receive_with(listening.number, _Receiver(self, session)))
+        receiver = _Receiver(session, listening.number, self._on_result)
+        session.run(lambda: session.connection.receive_with(listening.number, receiver))
 
         def consume(pika: Any, done: Callable[[Any], None]) -> None:
             pika.basic_consume(self._address, _ignore, callback=done)
@@ -111,34 +111,31 @@ class Listening:
                 logger.warning("the reply queue was not deleted; it expires in %.0f s: %s", _UNUSED, error)
         self._sessions.close()
 
-    # -- I/O thread --
-
-    def receive(self, session: Session, content: Content) -> None:
-        """Take a result, and acknowledge with it all others of the same read."""
-        if not self._to_acknowledge:
-            session.run(lambda: self._acknowledge(session))
-        self._to_acknowledge = content.tag
-        self._on_result(properties_of(content.header).correlation_id, content.body)
-
-    def _acknowledge(self, session: Session) -> None:
-        session.connection.send(ack_frames(self._number, (), self._to_acknowledge))
-        self._to_acknowledge = 0
-
     def _on_lost(self, error: UmbelError) -> None:
         if not self._closing.is_set():
             self._tell_lost()
 
 
 class _Receiver:
-    """Gives the results of one session to the listening."""
+    """Takes the results of one session, each acknowledged with those that come next. I/O thread."""
 
-    def __init__(self, listening: Listening, session: Session) -> None:
-        self._listening = listening
+    def __init__(self, session: Session, channel: int, on_result: Callable[[str, bytes], None]) -> None:
         self._session = session
+        self._channel = channel
+        self._on_result = on_result
+        self._to_acknowledge = 0
 
     def on_content(self, method: int, content: Content) -> None:
-        if method == DELIVER:
-            self._listening.receive(self._session, content)
+        if method != DELIVER:
+            return
+        if not self._to_acknowledge:
+            self._session.later(_UNACKNOWLEDGED, self._acknowledge)
+        self._to_acknowledge = content.tag
+        self._on_result(properties_of(content.header).correlation_id, content.body)
+
+    def _acknowledge(self) -> None:
+        self._session.send(ack_frames(self._channel, (), self._to_acknowledge))
+        self._to_acknowledge = 0
 
     def on_method(self, method: int, arguments: bytes) -> None:
         """Nothing else is asked for on this channel."""

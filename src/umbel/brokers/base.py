@@ -145,6 +145,12 @@ class Consumer(ABC):
     ``receive``, ``settle`` and ``renew`` are each called by a thread of their own, at the same time.
     """
 
+    @property
+    def proven_for(self) -> float:
+        """Seconds after a successful ``renew`` in which what is held is certainly ours, if that is less than the lease:
+        where ``features.leases`` is False, ``renew`` proves the session instead."""
+        return float("inf")
+
     @abstractmethod
     def receive(self, limit: int, timeout: float) -> list[Delivery]:
         """Claim up to ``limit`` messages, in one atomic step; wait up to ``timeout`` seconds for the first.

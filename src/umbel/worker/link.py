@@ -113,7 +113,7 @@ class Link:
         for each in self.queues:
             broker.declare(each)
         self._consumer = broker.consumer(self.queues, name=self.name, lease=self.lease)
-        self.board.lease_end = time.monotonic() + self._lease_span()
+        self.board.lease_end = time.monotonic() + self._lease_span(self._consumer)
 
     def start(self) -> None:
         for name, body in (("receive", self._receive), ("settle", self._settle), ("renew", self._renew)):
@@ -175,7 +175,7 @@ class Link:
 
     def _renew(self, consumer: Consumer) -> None:
         backoff = _Backoff("renew", self._closed)
-        while not self._closed.wait(self.renewal):
+        while not self._closed.wait(min(self.renewal, self._lease_span(consumer) / 3)):
             asked = time.monotonic()
             try:
                 kept = consumer.renew()
@@ -187,10 +187,10 @@ class Link:
                 logger.warning("the lease was lost: what this worker holds may be run by others")
                 self.board.begin_lease()
                 self.owner.on_lease_lost()
-            self.board.lease_end = asked + self._lease_span()
+            self.board.lease_end = asked + self._lease_span(consumer)
 
-    def _lease_span(self) -> float:
-        return self.lease if self.app.broker.features.leases else float("inf")
+    def _lease_span(self, consumer: Consumer) -> float:
+        return min(self.lease, consumer.proven_for)
 
     # -- settling --
 

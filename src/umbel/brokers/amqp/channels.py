@@ -70,7 +70,7 @@ class Channel:
     def send(self, methods: Sequence[Any]) -> None:
         """Send methods of ``pika.spec`` that ask for no answer; the next ``call`` shows whether they were refused."""
         frames = b"".join(frame.Method(self.number, method).marshal() for method in methods)
-        self.session.run(lambda: self.session.connection.send(frames))
+        self.session.send(frames)
 
     def take(self, queue: str, limit: int) -> Iterator[Content]:
         """Up to ``limit`` messages of a queue, which are held until they are settled or the channel is closed.
@@ -89,13 +89,15 @@ class Channel:
 
     def acknowledge(self, contents: list[Content]) -> None:
         """Remove taken messages."""
-        tags = [content.tag for content in contents]
-        self.session.run(lambda: self.session.connection.send(ack_frames(self.number, tags)) if tags else None)
+        self._send(ack_frames(self.number, [content.tag for content in contents]))
 
     def put_back(self, contents: list[Content]) -> None:
         """Give taken messages back to where they were."""
-        frames = b"".join(requeue_frame(self.number, content.tag) for content in contents)
-        self.session.run(lambda: self.session.connection.send(frames) if frames else None)
+        self._send(b"".join(requeue_frame(self.number, content.tag) for content in contents))
+
+    def _send(self, frames: bytes) -> None:
+        if frames:
+            self.session.send(frames)
 
     def close(self) -> None:
         """Close it; what was taken and not settled goes back. Waits until the broker has done so."""
@@ -112,7 +114,7 @@ class Channel:
     def _get(self, queue: str, count: int) -> list[Content]:
         def send(done: Callable[[Any], None]) -> None:
             self._got, self._expected = [], count
-            self.session.connection.send(get_frame(self.number, queue) * count)
+            self.session.send(get_frame(self.number, queue) * count)
 
         return self._ask(send)
 

@@ -1,14 +1,21 @@
 """pika's connection with a shorter way for messages: frames of channels that have a receiver go straight to it.
 
-Everything else (opening, heartbeats, TLS, closing, declarations) is pika's. Two of pika's internal methods are used:
-``_on_data_available`` takes what was read, ``_output_marshaled_frames`` sends what is encoded already;
+Everything else (opening, heartbeats, TLS, closing, declarations) is pika's. Frames that are encoded already are written
+to the socket by the thread that has them: waking the I/O thread for it costs more than the write. What the socket does
+not take at once goes through pika, in order, as everything does over TLS, where one thread may use a socket at a time.
+
+Of pika's internals are used: ``_on_data_available``, which takes what was read; ``_output_marshaled_frames``, which
+sends frames; the transport's socket and the size of its buffer.
 ``tests/unit/test_amqp_connection.py`` holds that they are there.
 """
 
 from __future__ import annotations
 
 import logging
+import ssl
 import struct
+import threading
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import pika
@@ -76,11 +83,13 @@ class _Partial:
 
 
 class Connection(_SelectConnection):
-    """A connection with receivers by channel number. All methods belong to the I/O thread."""
+    """A connection with receivers by channel number. All methods but ``write`` belong to the I/O thread."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._partials: dict[int, _Partial] = {}
         self._unread = b""
+        self._writing = threading.Lock()
+        self._unwritten: list[bytes] = []
         self._pika().__init__(*args, **kwargs)
 
     def _pika(self) -> Any:
@@ -94,13 +103,35 @@ class Connection(_SelectConnection):
         else:
             self._partials[channel] = _Partial(receiver)
 
-    def send(self, frames: bytes) -> None:
-        """Write encoded frames."""
-        if len(frames) <= _WRITE_AT_ONCE:
-            self._output_marshaled_frames([frames])
-            return
-        pieces = range(0, len(frames), _WRITE_AT_ONCE)
-        self._output_marshaled_frames([frames[start : start + _WRITE_AT_ONCE] for start in pieces])
+    def write(self, frames: bytes) -> bool:
+        """Write encoded frames, in order. Any thread. False: the I/O thread has to ``flush``."""
+        with self._writing:
+            written = 0 if self._unwritten else self._write_now(frames)
+            if written == len(frames):
+                return True
+            pieces = range(written, len(frames), _WRITE_AT_ONCE)
+            self._unwritten += [frames[start : start + _WRITE_AT_ONCE] for start in pieces]
+            return False
+
+    def _write_now(self, frames: bytes) -> int:
+        """How many bytes the socket took. Why it takes none, pika finds out when it writes the rest."""
+        transport = self._transport
+        sock = getattr(transport, "_sock", None)
+        if sock is None or isinstance(sock, ssl.SSLSocket) or transport.get_write_buffer_size():
+            return 0
+        try:
+            return sock.send(frames)
+        except OSError:
+            return 0
+
+    def flush(self) -> None:
+        """Write what ``write`` left."""
+        self._output_marshaled_frames(())
+
+    def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
+        with self._writing:
+            pieces, self._unwritten = [*self._unwritten, *marshaled_frames], []
+            self._pika()._output_marshaled_frames(pieces)
 
     @property
     def frame_max(self) -> int:
@@ -114,6 +145,20 @@ class Connection(_SelectConnection):
     def _proto_connection_made(self, transport: Any) -> None:
         transport._MAX_RECV_BYTES = _READ_AT_ONCE
         self._pika()._proto_connection_made(transport)
+        if not isinstance(transport._sock, ssl.SSLSocket):
+            self._nbio.set_reader(transport._sock.fileno(), self._on_readable)
+
+    def _on_readable(self) -> None:
+        """Take what has come. What is unusual is left to pika, which meets it by reading again."""
+        transport = self._transport
+        try:
+            data = transport._sock.recv(_READ_AT_ONCE)
+        except OSError:
+            data = b""
+        if data:
+            self._on_data_available(data)
+        else:
+            transport._on_socket_readable()
 
     def _on_data_available(self, data_in: bytes) -> None:
         data = self._unread + data_in if self._unread else data_in

@@ -1,7 +1,9 @@
 """Consuming from RabbitMQ: one connection, its own I/O thread, one channel; see ``intake`` for the flow.
 
 A hold hangs on the connection: the broker gives back what was held as soon as it is gone, and a settlement made after
-that is stale. While something held was lost and ``renew`` has not told so, nothing new is claimed.
+that is stale. While something held was lost and ``renew`` has not told so, nothing new is claimed. A process that was
+frozen does not see at once that its connection is gone, so ``renew`` asks the broker for an answer, which proves the
+hold for one heartbeat, and no copy of a held message is made without such a proof.
 
 Follow-ups, requeues, dead letters and parked messages are published with confirms before the delivery is acknowledged.
 A requeue publishes a copy, which goes to the end of the queue: ``basic.nack`` would keep the place, but quorum queues
@@ -33,6 +35,8 @@ from umbel.queues import Queue
 
 _ROUND_TRIP = 0.25
 """Seconds that ``settle`` waits at most until the broker has seen its acknowledgements."""
+_PROOF = 2.0
+"""Seconds that ``renew`` and ``close`` wait at most for the proof that the connection is alive."""
 _WITHDRAWAL = 0.05
 """Seconds that an empty ``receive`` waits at most until nothing more can come."""
 
@@ -69,7 +73,8 @@ class AMQPConsumer(Consumer):
         self._owner = owner
         self._sessions = sessions
         self._queues = list({queue.name: queue for queue in queues}.values())
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed, self._answered = threading.Condition(lock), threading.Condition(lock)
         self._opening = threading.Lock()
         self._intake: Intake | None = None
         self._connection = 0
@@ -91,7 +96,8 @@ class AMQPConsumer(Consumer):
                 self._owner.declare(queue)
             self._owner.prepare_delays()
             session: Session = self._sessions.get()
-            intake = Intake(session, {queue.name: queue.consumer_arguments for queue in self._queues}, self._changed)
+            arguments = {queue.name: queue.consumer_arguments for queue in self._queues}
+            intake = Intake(session, arguments, self._changed, self._answered)
             intake.open(self._owner.options.connect_timeout)
             with self._changed:
                 self._connection += 1
@@ -176,6 +182,8 @@ class AMQPConsumer(Consumer):
                     self._intake.acknowledge(tags, asked=want > 0 or self._waits)
                 if want > 0 and not self._lost and not self._closed:
                     self._intake.ask(want)
+                if tags or want > 0:
+                    self._intake.question()
         if failure is not None:
             raise failure
         if want > 0 and self._intake is None and not self._closed and not self._lost:
@@ -241,19 +249,39 @@ class AMQPConsumer(Consumer):
             posts.append(parking(delivery, deliveries))
         return posts
 
+    @property
+    def proven_for(self) -> float:
+        """One heartbeat: RabbitMQ gives up no connection within it."""
+        with self._changed:
+            return (self._intake.session.heartbeat if self._intake is not None else 0.0) or float("inf")
+
     def renew(self) -> bool:
         with self._changed:
+            intake = self._intake
+            proven = intake is None or self._is_alive(intake)
             self._note_loss()
             kept, self._lost = not self._lost, False
             self._changed.notify_all()
-            intake = self._intake
-            surplus = intake.surplus() if intake is not None else []
+            if not proven and kept and intake is self._intake:
+                raise OperationalError(f"the broker did not answer within {_PROOF:g} s: what is held may be lost")
+            surplus = intake.surplus() if intake is not None and intake is self._intake else []
         if intake is not None and surplus:
             self._give_back(intake, surplus)
         return kept
 
+    def _all_held(self, intake: Intake) -> list[tuple[Content, str]]:
+        """What there is to give back; nothing when the connection is not alive, since the broker does it then."""
+        intake.end_credit()
+        return intake.take_all() if self._is_alive(intake) else []
+
+    @staticmethod
+    def _is_alive(intake: Intake) -> bool:
+        """Whether the broker answers on this connection, so that all that is held on it is ours. ``changed`` is held."""
+        intake.question()
+        return intake.await_answer(_PROOF)
+
     def _give_back(self, intake: Intake, held: Sequence[tuple[Content, str]]) -> None:
-        """Return messages to their queues uncounted, as far as the queue can."""
+        """Return messages to their queues uncounted, as far as the queue can; the connection is alive."""
         deliveries = [self._delivery(content, queue) for content, queue in held]
         copied = [delivery for delivery in deliveries if self._owner.is_quorum(delivery.queue)]
         posts = [requeued(delivery.message, delivery.queue, delivery.deliveries) for delivery in copied]
@@ -262,6 +290,7 @@ class AMQPConsumer(Consumer):
         with self._changed:
             intake.put_back(delivery.tag.number for delivery in deliveries if delivery.tag.number not in safe)
             intake.acknowledge(safe, asked=False)
+            intake.question()
 
     def interrupt(self) -> None:
         with self._changed:
@@ -274,7 +303,7 @@ class AMQPConsumer(Consumer):
                 return
             self._closed = True
             intake, self._intake = self._intake, None
-            held = intake.stop() if intake is not None and intake.session.alive else []
+            held = self._all_held(intake) if intake is not None and intake.session.alive else []
             self._changed.notify_all()
         try:
             if intake is not None and held:

@@ -38,11 +38,22 @@ _UNFITTED = 0.25
 
 
 class Intake:
-    """One connection's deliveries. ``changed`` guards it; the I/O thread and the consumer's three threads meet here."""
+    """One connection's deliveries. The I/O thread and the consumer's three threads meet here.
 
-    def __init__(self, session: Session, queues: Mapping[str, Mapping[str, Any]], changed: threading.Condition) -> None:
+    ``changed`` and ``answered`` have one lock, which guards it; they tell of deliveries and of answers, and both of a
+    failure: who waits for the one is not woken for the other.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        queues: Mapping[str, Mapping[str, Any]],
+        changed: threading.Condition,
+        answered: threading.Condition,
+    ) -> None:
         self.session = session
         self.changed = changed
+        self._on_answer = answered
         self.buffer: deque[tuple[Content, str]] = deque()
         self.held: dict[int, tuple[Content, str]] = {}
         """What the worker has, with its queue, by delivery tag."""
@@ -58,6 +69,7 @@ class Intake:
         self._asked_until = 0.0
         self._fitted_at = 0.0
         self._watched = False
+        self._unsent = b""
         self._questions = 0
         self._answered = 0
 
@@ -81,7 +93,7 @@ class Intake:
         if sum(self._credit.values()) <= 2 * count * len(self._queues) + _MANY:
             self._fitted_at = moment
         elif moment - self._fitted_at > _UNFITTED:
-            self._end_credit()
+            self.end_credit()
         missing = count - len(self.buffer) - min(self._credit.values())
         if missing > 0:
             self._grant(missing + ((count + len(self.held)) // 4 if count >= _MANY else 0))
@@ -89,11 +101,18 @@ class Intake:
             self._watched = True
             self.session.run(self._watch)
 
-    def await_answer(self, timeout: float) -> None:
-        """Wait one round trip, after which the broker has seen all that was sent; ``timeout`` seconds at most."""
+    def question(self) -> None:
+        """Ask the broker for an answer, which it gives when it has seen all that was sent before."""
         self._send(self._qos(1))
+
+    def await_answer(self, timeout: float) -> bool:
+        """Wait ``timeout`` seconds at most until all questions so far are answered; whether they are.
+
+        An answer is proof that the session was alive when the question was asked.
+        """
         asked = self._questions
-        self.changed.wait_for(lambda: self._answered >= asked or self.failure is not None, timeout)
+        self._on_answer.wait_for(lambda: self._answered >= asked or self.failure is not None, timeout)
+        return self._answered >= asked
 
     def end_ask(self) -> None:
         """Nobody waits any more."""
@@ -101,7 +120,8 @@ class Intake:
 
     def withdraw(self, timeout: float) -> None:
         """An ask brought nothing: end all credit, and wait until what was under way has arrived."""
-        self._end_credit()
+        self.end_credit()
+        self.question()
         self.await_answer(timeout)
 
     def take(self, limit: int) -> list[tuple[Content, str]]:
@@ -110,13 +130,23 @@ class Intake:
         self.held.update((item[0].tag, item) for item in taken)
         return taken
 
+    def end_credit(self) -> None:
+        """Let nothing more be pushed; what is under way still comes."""
+        self._send(b"".join(_frame(spec.Basic.Cancel(consumer_tag=tag, nowait=True)) for tag in self._active))
+        self._active.clear()
+        self._credit = dict.fromkeys(self._credit, 0)
+        self._granted = 0
+
     def acknowledge(self, tags: Iterable[int], asked: bool) -> None:
-        """Settle held deliveries. ``asked``: more may come for them; otherwise, when they are few, credit ends."""
+        """Settle held deliveries; it goes out with the next ``question``.
+
+        ``asked``: more may come for them; otherwise, when they are few, credit ends.
+        """
         settled = set(tags)
         for tag in settled:
             del self.held[tag]
         if not asked and self._granted < _MANY:
-            self._end_credit()
+            self.end_credit()
         up_to = 0
         for tag in self._unsettled:
             if tag not in settled:
@@ -125,7 +155,7 @@ class Intake:
         single = sorted(tag for tag in settled if tag > up_to)
         for tag in settled:
             self._forget(tag)
-        self._send(ack_frames(CHANNEL, single, up_to))
+        self._unsent += ack_frames(CHANNEL, single, up_to)
 
     def surplus(self) -> list[tuple[Content, str]]:
         """What nobody has asked for since ``_KEEP`` seconds, taken from the buffer and held."""
@@ -141,9 +171,8 @@ class Intake:
             self._forget(tag)
         self._send(b"".join(requeue_frame(CHANNEL, tag) for tag in returned))
 
-    def stop(self) -> list[tuple[Content, str]]:
-        """Claim no more; everything that is held or waits in the buffer, in the order in which it came."""
-        self._end_credit()
+    def take_all(self) -> list[tuple[Content, str]]:
+        """Everything that is held or waits in the buffer, in the order in which it came."""
         self.take(len(self.buffer))
         return [self.held[tag] for tag in sorted(self.held)]
 
@@ -152,7 +181,7 @@ class Intake:
     def _grant(self, count: int) -> None:
         """Let every queue push ``count`` more."""
         if len(self._active) > _MOST_CONSUMERS * len(self._queues):
-            self._end_credit()
+            self.end_credit()
         count = min(count, _MOST)
         frames = [self._qos(count)]
         for name, arguments in self._queues:
@@ -170,20 +199,15 @@ class Intake:
         self._questions += 1
         return _frame(spec.Basic.Qos(prefetch_count=count))
 
-    def _end_credit(self) -> None:
-        self._send(b"".join(_frame(spec.Basic.Cancel(consumer_tag=tag, nowait=True)) for tag in self._active))
-        self._active.clear()
-        self._credit = dict.fromkeys(self._credit, 0)
-        self._granted = 0
-
     def _forget(self, tag: int) -> None:
         source = self._unsettled.pop(tag, "")
         if source in self._active:
             self._credit[self._names[source]] += 1
 
     def _send(self, frames: bytes) -> None:
-        if frames:
-            self.session.run(lambda: self.session.connection.send(frames))
+        if frames or self._unsent:
+            frames, self._unsent = self._unsent + frames, b""
+            self.session.send(frames)
 
     # -- I/O thread --
 
@@ -202,14 +226,14 @@ class Intake:
         if method == QOS_OK:
             with self.changed:
                 self._answered += 1
-                self.changed.notify_all()
+                self._on_answer.notify_all()
 
     def _watch(self) -> None:
         """End the credit when nobody asks."""
         with self.changed:
             quiet = time.monotonic() - self._asked_until
             if quiet >= _QUIET:
-                self._end_credit()
+                self.end_credit()
                 self._watched = False
                 return
         self.session.later(min(_LONGEST_WATCH, _QUIET - quiet), self._watch)
@@ -231,6 +255,7 @@ class Intake:
         with self.changed:
             self.failure = self.failure or error
             self.changed.notify_all()
+            self._on_answer.notify_all()
 
 
 def _frame(method: Any) -> bytes:

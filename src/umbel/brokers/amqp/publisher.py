@@ -50,7 +50,7 @@ class _Batch:
 
 
 class _Window:
-    """The confirming channel of one session. All its methods but ``submit`` belong to the I/O thread."""
+    """The confirming channel of one session. Who has a batch writes it; ``_guard`` is for that and the I/O thread."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -65,7 +65,7 @@ class _Window:
     def open(self, timeout: float) -> None:
         """Open the channel and switch confirms on. Any thread. Raises OperationalError."""
         self.session.on_lost.append(self._on_lost)
-        self.session.on_unblocked.append(self._pump)
+        self.session.on_unblocked.append(self._on_unblocked)
         self.session.open_channel(CHANNEL, self._prepare, timeout)
 
     def _prepare(self, channel: Any, done: Callable[..., None]) -> None:
@@ -79,18 +79,15 @@ class _Window:
             if not self.usable:
                 return
             self._batches.add(batch)
-        self.session.run(lambda: self._enqueue(batch))
+            self._waiting.append(batch)
+            self._pump()
         if not batch.done.wait(max(0.0, deadline - time.monotonic())):
             batch.abandoned = True
         with self._guard:
             self._batches.discard(batch)
 
-    def _enqueue(self, batch: _Batch) -> None:
-        self._waiting.append(batch)
-        self._pump()
-
     def _pump(self) -> None:
-        """Write what may be written now."""
+        """Write what may be written now. ``_guard`` is held."""
         pieces: list[bytes] = []
         written = 0
         while self._waiting and not self.session.blocked and self.usable:
@@ -108,24 +105,34 @@ class _Window:
             pieces.append(frames)
             written += len(frames)
             if written >= _WRITE_BYTES:
-                self.session.connection.send(b"".join(pieces))
+                self.session.send(b"".join(pieces))
                 pieces, written = [], 0
         if pieces:
-            self.session.connection.send(b"".join(pieces))
+            self.session.send(b"".join(pieces))
+
+    # -- I/O thread --
+
+    def _on_unblocked(self) -> None:
+        with self._guard:
+            self._pump()
 
     def on_method(self, method: int, arguments: bytes) -> None:
         if method not in (ACK, NACK):
             return
         tag, multiple = read_confirm(arguments)
-        refusal = BrokerError("the broker refused a message (a full queue that rejects, or a failed node)")
-        if multiple:
-            for each in list(self._unconfirmed):
-                if each > tag:
-                    break
-                self._confirm(each, refusal if method == NACK else None)
-        else:
-            self._confirm(tag, refusal if method == NACK else None)
-        self._pump()
+        outcome = None
+        if method == NACK:
+            outcome = BrokerError("the broker refused a message (a full queue that rejects, or a failed node)")
+        with self._guard:
+            if multiple:
+                for each in list(self._unconfirmed):
+                    if each > tag:
+                        break
+                    self._confirm(each, outcome)
+            else:
+                self._confirm(tag, outcome)
+            if self._waiting:
+                self._pump()
 
     def _confirm(self, tag: int, outcome: UmbelError | None) -> None:
         batch, index = self._unconfirmed.pop(tag)
@@ -138,31 +145,37 @@ class _Window:
         if method != RETURN:
             return
         identity = properties_of(content.header).correlation_id
-        for batch, index in self._unconfirmed.values():
-            post = batch.posts[index]
-            if (post.exchange, post.routing_key, post.identity) == (content.exchange, content.routing_key, identity):
-                batch.returned.add(index)
+        place = (content.exchange, content.routing_key, identity)
+        with self._guard:
+            for batch, index in self._unconfirmed.values():
+                post = batch.posts[index]
+                if (post.exchange, post.routing_key, post.identity) == place:
+                    batch.returned.add(index)
 
     def _on_channel_closed(self, channel: Any, reason: BaseException) -> None:
         """The broker refused something: blame whom it names; the rest is sent again on another connection."""
         if isinstance(reason, ChannelClosedByBroker):
-            for batch, index in list(self._unconfirmed.values()):
-                post = batch.posts[index]
-                if reason.reply_code != NOT_FOUND:
-                    batch.settle(index, Refused(reason.reply_code, f"{post.what} was not sent: {reason.reply_text}"))
-                elif f"'{post.exchange}'" in str(reason.reply_text):
-                    batch.settle(index, unroutable(post))
+            with self._guard:
+                self._blame(reason)
         self._on_lost(OperationalError("the publishing channel was closed"))
         if self.session.alive:
             self.session.drop(OperationalError("the publishing channel was closed by the broker"))
+
+    def _blame(self, reason: ChannelClosedByBroker) -> None:
+        for batch, index in self._unconfirmed.values():
+            post = batch.posts[index]
+            if reason.reply_code != NOT_FOUND:
+                batch.settle(index, Refused(reason.reply_code, f"{post.what} was not sent: {reason.reply_text}"))
+            elif f"'{post.exchange}'" in str(reason.reply_text):
+                batch.settle(index, unroutable(post))
 
     def _on_lost(self, error: UmbelError) -> None:
         with self._guard:
             self.usable = False
             for batch in self._batches:
                 batch.done.set()
-        self._unconfirmed.clear()
-        self._waiting.clear()
+            self._unconfirmed.clear()
+            self._waiting.clear()
 
 
 def unroutable(post: Post) -> UnroutableMessage:

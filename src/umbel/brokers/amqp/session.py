@@ -102,6 +102,11 @@ class Session:
             if self.error is None:
                 raise
 
+    def send(self, frames: bytes) -> None:
+        """Write encoded frames, in the order of calls. Nothing happens when the session has broken."""
+        if not self.connection.write(frames):
+            self.run(self.connection.flush)
+
     def open_channel(self, number: int, prepare: Callable[[Any, Callable[..., None]], object], timeout: float) -> None:
         """Open the channel of that number within ``timeout`` seconds. Raises OperationalError.
 
