@@ -135,7 +135,7 @@ def prepare(
     kwargs = {} if kwargs is None else kwargs
     if not isinstance(args, (list, tuple)):
         raise TypeError(f"args must be a list or tuple, not {type(args).__name__}")
-    if not isinstance(kwargs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+    if type(kwargs) is not dict and not isinstance(kwargs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
         raise TypeError(f"kwargs must be a mapping, not {type(kwargs).__name__}")
     if options:
         check_options(options)
@@ -147,38 +147,36 @@ def prepare(
         options = {**(defaults or {}), **routed, **options}
     address = app.routes.address(options)
     task_id = options.get("task_id") or new_id()
-    parent = current_request()
-    root_id, parent_id = options.get("root_id"), options.get("parent_id")
-    priority = options.get("priority")
-    if parent is not None and not parent.called_directly:
-        root_id = root_id or parent.root_id or parent.id
-        parent_id = parent_id or parent.id
-        if "priority" not in given and conf.task_inherit_parent_priority:
-            priority = parent.delivery_info["priority"]
     headers = Headers(
         task=name,
         id=task_id,
-        shadow=options.get("shadow"),
-        group=options.get("group_id"),
-        group_index=options.get("group_index"),
-        retries=options.get("retries", 0),
-        root_id=root_id or task_id,
-        parent_id=parent_id,
+        root_id=task_id,
         argsrepr=options.get("argsrepr") or safe_repr(args, 1024, conf.task_repr_maxlevels),
         kwargsrepr=options.get("kwargsrepr") or (safe_repr(kwargs, 1024, conf.task_repr_maxlevels) if kwargs else "{}"),
         origin=options.get("origin") or origin(),
-        ignore_result=options.get("ignore_result", False if task is not None else None),
-        replaced_task_nesting=options.get("replaced_task_nesting", 0),
+        ignore_result=False if task is not None else None,
     )
-    if "time_limit" in options or "soft_time_limit" in options:
-        headers.timelimit = (options.get("time_limit"), options.get("soft_time_limit"))
+    priority = options.get("priority")
+    parent = current_request()
+    if parent is not None and not parent.called_directly:
+        headers.root_id = parent.root_id or parent.id
+        headers.parent_id = parent.id
+        if "priority" not in given and conf.task_inherit_parent_priority:
+            priority = parent.delivery_info["priority"]
+    if options:
+        _set_headers(headers, options)
     eta = expires = None
-    if "countdown" in options or "eta" in options:
-        eta, headers.eta = _eta(app, options)
-    if "expires" in options:
-        expires, headers.expires = _expires(app, options["expires"])
-    extra = {} if WITH_EXTRA.isdisjoint(options) else _extra(options, headers)
-    encoded = dumps((args, kwargs, _embed(options)), options.get("serializer") or conf.task_serializer)
+    extra: dict[str, Any] = {}
+    if options:
+        if "countdown" in options or "eta" in options:
+            eta, headers.eta = _eta(app, options)
+        if "expires" in options:
+            expires, headers.expires = _expires(app, options["expires"])
+        if not WITH_EXTRA.isdisjoint(options):
+            extra = _extra(options, headers)
+    encoded = dumps(
+        (args, kwargs, _embed(options) if options else EMPTY_EMBED), options.get("serializer") or conf.task_serializer
+    )
     body = encoded.body
     compression = options.get("compression") or conf.task_compression
     if compression:
@@ -236,6 +234,20 @@ def publish_deadline(app: Umbel, options: Mapping[str, Any]) -> float:
 
 
 # -- parts of a message ----------------------------------------------------------------------------
+
+
+def _set_headers(headers: Headers, options: Mapping[str, Any]) -> None:
+    """The headers that options name; ``options`` has no values that are None."""
+    headers.shadow = options.get("shadow")
+    headers.group = options.get("group_id")
+    headers.group_index = options.get("group_index")
+    headers.retries = options.get("retries", 0)
+    headers.root_id = options.get("root_id") or headers.root_id
+    headers.parent_id = options.get("parent_id") or headers.parent_id
+    headers.ignore_result = options.get("ignore_result", headers.ignore_result)
+    headers.replaced_task_nesting = options.get("replaced_task_nesting", 0)
+    if "time_limit" in options or "soft_time_limit" in options:
+        headers.timelimit = (options.get("time_limit"), options.get("soft_time_limit"))
 
 
 def _extra(options: Mapping[str, Any], headers: Headers) -> dict[str, Any]:

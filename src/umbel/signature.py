@@ -37,7 +37,7 @@ class Signature(dict[str, Any]):
         app: Umbel | None = None,
         **more: Any,
     ) -> None:
-        if isinstance(task, Mapping):
+        if not (isinstance(task, str) or callable(task)):
             super().__init__(task)
             self["args"] = tuple(self.get("args") or ())
             self["kwargs"] = dict(self.get("kwargs") or {})
@@ -143,16 +143,11 @@ class Signature(dict[str, Any]):
 
     def messages(self, app: Umbel, args: Sequence[Any] = (), **options: Any) -> tuple[list[Message], Any]:
         """The messages of this call, and its result; nothing is sent."""
-        merged = {**self.options, **options}
-        immutable = self.immutable
-        task = app.tasks.get(self["task"])
+        own, name = self["args"], self["task"]
+        merged = {**self["options"], **options}
+        task = app.tasks.get(name)
         message = prepare(
-            app,
-            self["task"],
-            self.args if immutable or not args else (*args, *self.args),
-            self.kwargs,
-            merged,
-            task,
+            app, name, own if not args or self["immutable"] else (*args, *own), self["kwargs"], merged, task
         )
         result = task.AsyncResult(message.id) if task is not None else app.AsyncResult(message.id)
         app.adopt(result, merged)
@@ -314,7 +309,8 @@ def send_many(app: Umbel, signatures: Iterable[Mapping[str, Any]], **options: An
     messages: list[Message] = []
     results: list[Any] = []
     for item in signatures:
-        made, result = signature(item, app=app).messages(app, **options)
+        call = item if isinstance(item, Signature) else signature(item, app=app)
+        made, result = call.messages(app, **options)
         messages += made
         results.append(result)
     if messages:

@@ -1,8 +1,8 @@
 """Waiting for results in the calling thread: one write to subscribe and ask, then a read until it is there.
 
 A RESP3 connection may ask while it is subscribed, and pushes can be told from answers: so SUBSCRIBE and MGET go out
-together, and nothing that is stored in between is missed. Connections are kept for the next wait; what a wait left
-unread (answers to UNSUBSCRIBE, an answer no longer needed) is skipped by the next one.
+together, and nothing that is stored in between is missed. Connections are kept for the next wait, which also ends the
+subscriptions of one that got all its results; what a wait left unread (an answer no longer needed) is skipped.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ _FIRST_LOOK = 0.3
 
 
 class _Subscriber(Struct):
-    """A connection for waiting. ``owed``: answers that will come and nobody needs."""
+    """A connection for waiting. ``owed``: answers that will come and nobody needs. ``over``: it is subscribed to
+    channels on which nothing is expected any more."""
 
     link: Link
     owed: int = 0
+    over: bool = False
 
 
 class _Wait(Struct):
@@ -92,7 +94,9 @@ class Waiting:
         clean = False
         try:
             self._watch(subscriber, wait)
-            subscriber.link.send(pack("UNSUBSCRIBE"))
+            subscriber.over = not wait.pending
+            if wait.pending:
+                subscriber.link.send(pack("UNSUBSCRIBE"))
             clean = generation == self._generation
         finally:
             if clean:
@@ -110,7 +114,8 @@ class Waiting:
     def _watch(self, subscriber: _Subscriber, wait: _Wait) -> None:
         link = subscriber.link
         asked = tuple(wait.pending)
-        link.send(pack("SUBSCRIBE", *asked) + pack("MGET", *asked))
+        subscribe = pack("SUBSCRIBE", *asked) + pack("MGET", *asked)
+        link.send(pack("UNSUBSCRIBE") + subscribe if subscriber.over else subscribe)
         subscriber.owed += 1
         while wait.pending:
             rest = wait.rest(_ASK_EVERY)

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw, Struct, field
 
 from umbel.errors import InvalidTaskError
-from umbel.message import Message, new_id, now, read_message
+from umbel.message import Message, new_tag, now, read_message
 
 
 class _DeliveryInfo(Struct, omit_defaults=True):
@@ -84,7 +84,7 @@ def encode_envelope(message: Message) -> bytes:
                 delivery_info=_OutInfo(message.exchange, message.routing_key or message.queue),
                 priority=message.priority,
                 body_encoding="base64",
-                delivery_tag=new_id(),
+                delivery_tag=new_tag(),
                 expiration=expiration,
             ),
         )

@@ -1,7 +1,8 @@
 """Delivering what landed while a consumer waited, before the server has been told under which tag it is held.
 
-The message is in the answer of the wait already; telling the server costs no waiting, because its answer is read by
-the next call. A settlement waits for that answer, so that the hold is there when it ends.
+The message is in the answer of the wait already, so it is delivered at once and the server is told after: by the next
+claim, settlement or renewal, whichever comes first. A settlement waits for the answer, so that the hold is there when
+it ends. Until then the message is in the consumer's landing place, which the lease covers too.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ class Lease(Struct, frozen=True):
 
 
 class _Call(Struct):
-    """A call of ``ADOPT``. Its answer is still to be read from ``link``, after ``before`` others; without a link it
-    is to be repeated."""
+    """A call of ``ADOPT``: its arguments, and the commands that go before it. Once it is sent its answer is still to
+    be read from ``link``."""
 
-    command: bytes
-    link: Link | None
-    before: int
+    arguments: list[Any]
+    before: Sequence[bytes]
+    link: Link | None = None
 
 
 class Adoption:
@@ -57,7 +58,7 @@ class Adoption:
     def begin(self, lease: Lease, wakes: Wakes, limit: int, first: int) -> list[Delivery]:
         """Deliver what landed, with tags from ``first`` on; what is beyond ``limit`` goes back, and all waits end.
 
-        Where the server cannot be told now, ``finish`` tells it: it may have heard of it all the same.
+        Waits at other queues end now, before they land more here; else the server is told later.
         """
         landed = wakes.landed[:limit]
         tags = [f"{index}:{first + number}" for number, (index, _) in enumerate(landed)]
@@ -66,22 +67,25 @@ class Adoption:
             arguments += (tag, lease.landings[index], hashlib.sha1(envelope, usedforsecurity=False).hexdigest())
         for index in wakes.landable:
             arguments += (lease.landings[index], self._lists[index].key)
-        command = ADOPT.pack(arguments)
-        before = wakes.unblock()
-        link: Link | None = None
-        try:
-            link = self._links.take()
-            link.begin([command], ANSWER_TIMEOUT, before)
-        except OperationalError as error:
-            logger.debug("what landed is adopted later: %s", error)
-            wakes.reset()
-            link = None
-        self._call = _Call(command, link, len(before))
+        call = _Call(arguments, wakes.unblock())
+        if call.before or len(wakes.landed) > limit:
+            self._send_now(call, wakes)
+        self._call = call
         self._unconcluded = True
         return [
             read_delivery(tag, self._lists[index].queue, envelope)
             for tag, (index, envelope) in zip(tags, landed, strict=True)
         ]
+
+    def _send_now(self, call: _Call, wakes: Wakes) -> None:
+        """Where the server cannot be told, ``finish`` tells it; it may have heard of it all the same."""
+        try:
+            call.link = self._links.take()
+            call.link.begin([ADOPT.pack(call.arguments)], ANSWER_TIMEOUT, call.before)
+        except OperationalError as error:
+            logger.debug("what landed is adopted later: %s", error)
+            wakes.reset()
+            call.link = None
 
     def finish(self) -> None:
         """Make sure that what was delivered is held. May be repeated. Raises OperationalError, BrokerError."""
@@ -93,12 +97,13 @@ class Adoption:
                 return
             link, call.link = call.link, None
             generation = self._links.generation
+            command = ADOPT.pack(call.arguments)
+            before = call.before if link is not None else ()
             if link is None:
                 link = self._links.take()
-                call.before = 0
-                link.begin([call.command], ANSWER_TIMEOUT, ())
+                link.begin([command], ANSWER_TIMEOUT, ())
             try:
-                link.finish(ADOPT, [call.command], ANSWER_TIMEOUT, call.before)
+                link.finish(ADOPT, [command], ANSWER_TIMEOUT, len(before))
                 self._call = None
             finally:
                 self._links.give(link, generation)

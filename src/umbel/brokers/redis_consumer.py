@@ -319,6 +319,7 @@ class RedisConsumer(Consumer):
             return True
         options = self._broker.options
         lease = self._lease
+        self._adoption.finish()
         arguments = (self._keys.prefix, lease.id, self._seconds, options.delivery_limit, options.dead_letter_expires)
         if self._links.run(RENEW, arguments, self._seconds):
             return True

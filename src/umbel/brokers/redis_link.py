@@ -142,10 +142,13 @@ class Link:
                 return 0
             raise self._broken(error) from error
 
-    def read(self, timeout: float = ANSWER_TIMEOUT) -> Any:
-        """The next reply; error replies are returned. Raises OperationalError when it is not there in time."""
+    def read(self, timeout: float = ANSWER_TIMEOUT, eager: bool = False) -> Any:
+        """The next reply; error replies are returned. Raises OperationalError when it is not there in time.
+
+        ``eager``: somebody waits for nothing but this, so the processor may be kept for it a little.
+        """
         reply = self._reader.gets(False)
-        if reply is NOTHING:
+        if reply is NOTHING and eager:
             reply = self._spin()
         if reply is NOTHING:
             reply = self.poll(timeout)
@@ -201,7 +204,7 @@ class Link:
     def call(self, command: bytes, timeout: float = ANSWER_TIMEOUT) -> Any:
         """Send one packed command and return its reply. Raises OperationalError or BrokerError."""
         self.send(command, timeout)
-        reply = self.read(timeout)
+        reply = self.read(timeout, eager=True)
         if isinstance(reply, ReplyError):
             raise_refusal(reply)
         return reply
@@ -228,10 +231,12 @@ class Link:
         for command in (*before, *commands):
             self.send(command, timeout)
 
-    def finish(self, script: Script, commands: Sequence[bytes], timeout: float, before: int) -> list[Any]:
-        """The answers to what ``begin`` sent. Raises as ``call``."""
+    def finish(
+        self, script: Script, commands: Sequence[bytes], timeout: float, before: int = 0, eager: bool = False
+    ) -> list[Any]:
+        """The answers to what ``begin`` sent. Raises as ``call``; ``eager`` as of ``read``."""
         first = [self.read(timeout) for _ in range(before)]
-        replies = [self.read(timeout) for _ in commands]
+        replies = [self.read(timeout, eager) for _ in commands]
         unknown = [number for number, reply in enumerate(replies) if _is_unknown_script(reply)]
         if unknown:
             self.call(_pack((b"SCRIPT", b"LOAD", script.text)), timeout)
@@ -328,7 +333,7 @@ class Links:
         link = self.take(timeout)
         try:
             link.send(b"".join([_pack(tuple(command)) for command in commands]), timeout)
-            replies = [link.read(timeout) for _ in commands]
+            replies = [link.read(timeout, eager=True) for _ in commands]
         except BaseException as error:
             if not isinstance(error, UmbelError):
                 link.close()

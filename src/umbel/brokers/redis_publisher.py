@@ -38,7 +38,7 @@ class Publisher(Struct):
     number: int = 0
 
 
-class Place(Struct, frozen=True):
+class Place(Struct, gc=False):
     """One thing that publishing a message writes.
 
     ``kind``: ``l`` a list, ``h`` a list that nobody waits at, so that a hint is sent to ``channel``, ``z`` a delayed
@@ -211,7 +211,7 @@ class Publishing:
         try:
             for command in commands:
                 link.send(command, max(0.001, deadline - time.monotonic()))
-            link.finish(PUBLISH, commands.made, max(0.001, deadline - time.monotonic()), 0)
+            link.finish(PUBLISH, commands.made, max(0.001, deadline - time.monotonic()), eager=True)
         except BaseException as error:
             if not isinstance(error, UmbelError):
                 link.close()
@@ -244,7 +244,10 @@ class Publishing:
             groups: dict[tuple[str, str], list[Place]] = {}
             for message in messages[first : first + step]:
                 for place in self.places(message, moment):
-                    groups.setdefault((place.kind, place.key), []).append(place)
+                    if group := groups.get((place.kind, place.key)):
+                        group.append(place)
+                    else:
+                        groups[place.kind, place.key] = [place]
             for (kind, key), members in groups.items():
                 for chunk in _chunks(members, 1 if kind == "p" else _CHUNK_COUNT):
                     number += 1

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from umbel.brokers.base import Delivery
 from umbel.message import Message
 
 
-class Job:
+class Job(Struct, eq=False, gc=False):
     """``number`` names it in packets and on the board; ``estimate`` is its expected duration in seconds.
 
     ``acknowledged``: it was acknowledged before it began (at most once), so there is nothing left to settle but the
     result. ``lost``: the hold on its message was lost; what it brings does not count unless it is delivered again.
     """
 
-    __slots__ = ("acknowledged", "delivery", "estimate", "lost", "number")
-
-    def __init__(self, number: int, delivery: Delivery, estimate: float) -> None:
-        self.number = number
-        self.delivery = delivery
-        self.estimate = estimate
-        self.acknowledged = False
-        self.lost = False
+    number: int
+    delivery: Delivery
+    estimate: float
+    acknowledged: bool = False
+    lost: bool = False
 
     @property
     def message(self) -> Message:

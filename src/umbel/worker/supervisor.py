@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import gc
 import logging
 import os
 import signal
@@ -32,6 +33,9 @@ logger = logging.getLogger("umbel.worker")
 
 _KILL_AFTER = 3.0
 _EXIT_FAILURE = 70
+_GARBAGE_THRESHOLD = 20_000
+"""Objects made between collections: what passes through the supervisor makes no cycles."""
+
 _RESTART_SOON = 30.0
 _LONGEST_RESTART_PAUSE = 5.0
 
@@ -87,6 +91,8 @@ class Worker:
         drivers = f"{type(app.broker).__name__}, {type(app.backend).__name__}"
         logger.debug("drivers were loaded once, before executors are forked: %s", drivers)
         nursery = Nursery(lambda slot, fd: run_executor(app, fd, board, slot, hostname))
+        gc.freeze()
+        gc.set_threshold(_GARBAGE_THRESHOLD)
         try:
             asyncio.run(self._main(nursery))
         finally:
