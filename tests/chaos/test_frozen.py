@@ -16,6 +16,7 @@ from chaos.scene import LEASE, SHORT_LEASE, Scene, takeover
 from workers import WorkerProcess, wait_for
 
 SLACK = 1.0
+HEARTBEAT = 2
 
 
 def results(scene: Scene) -> dict[str, int]:
@@ -92,21 +93,32 @@ def test_a_frozen_supervisor_loses_its_work_and_cannot_overwrite_results(place: 
 
 @pytest.mark.parametrize("system", ["rabbitmq"], indirect=True)
 def test_a_frozen_connection_is_given_up_by_rabbitmq(place: Place) -> None:
-    """RabbitMQ's lease is the connection: after two heartbeats without a sign of life it gives its work to others."""
-    place.broker += "?heartbeat=2"
+    """RabbitMQ's lease is the connection: after two heartbeats without a sign of life it gives its work to others.
+
+    Who wakes up after that must not give the same messages back once more, nor store results of them.
+    """
+    place.broker += f"?heartbeat={HEARTBEAT}"
     with place.scene() as scene:
         frozen = scene.start()
-        scene.load.send_bulk(60, scene.tasks.record_pid)
+        scene.load.send_bulk(120, scene.tasks.record_pid)
         scene.await_ended(10)
         pids = frozen.executor_pids()
         frozen.send_signal(signal.SIGSTOP)
         moment = time.time()
-        held = set(scene.load.accepted) - {entry.id for entry in scene.ledger.entries() if entry.event == "end"}
         try:
-            scene.start()
-            wait_for(lambda: len(results(scene)) == 60, 15, "the other worker has done everything")
+            other = scene.start()
+            wait_for(lambda: len(results(scene)) == 120, 20, "the other worker has done everything")
+            others = other.executor_pids()
+            late = [e for e in scene.ledger.entries() if e.pid in pids and e.event == "begin"]
+            late = [entry for entry in late if entry.at > moment + HEARTBEAT + 0.1]
+            assert not late, "its executors began nothing when the connection was not proven any more"
+            in_its_hands = scene.ledger.in_doubt(pids, moment, unreported=0.5)
+            stored = results(scene)
+            lost = [task_id for task_id in ended_by(scene, pids) if stored[task_id] in others]
         finally:
             frozen.send_signal(signal.SIGCONT)
+        assert lost, "the frozen worker has results that it must not store"
+        wait_for(lambda: "the lease was lost" in frozen.output(), 5, "it finds out")
         assert_works_again(scene, pids)
-        in_its_hands = {e.id for e in scene.ledger.entries() if e.pid in pids and e.at > moment}
-        scene.assert_only_doubled(scene.ledger.in_doubt(pids, moment, unreported=1.0) | in_its_hands | held)
+        assert {results(scene)[task_id] for task_id in lost} <= others, "a stale result was stored"
+        scene.assert_only_doubled(in_its_hands)

@@ -276,7 +276,7 @@ class AMQPConsumer(Consumer):
 
     @staticmethod
     def _is_alive(intake: Intake) -> bool:
-        """Whether the broker answers on this connection, so that all that is held on it is ours. ``changed`` is held."""
+        """Whether the broker answers on this connection, so that what is held on it is ours. ``changed`` is held."""
         intake.question()
         return intake.await_answer(_PROOF)
 
