@@ -6,8 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from umbel.announcing import after_publish
 from umbel.current import current_request
 from umbel.errors import OperationalError, PublishTimeout
+from umbel.signals import after_task_publish, task_sent
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -33,6 +35,8 @@ def publish(app: Umbel, declared: set[str], messages: Sequence[Message], timeout
                 _declare(broker, app.routes.queue(message.queue), deadline)
             declared.add(message.queue)
     broker.publish(messages, max(0.001, deadline - time.monotonic()))
+    if after_task_publish.receivers or task_sent.receivers:
+        after_publish(messages)
 
 
 def _declare(broker: Broker, queue: Queue, deadline: float) -> None:

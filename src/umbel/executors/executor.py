@@ -12,6 +12,7 @@ from umbel.errors import UmbelError
 from umbel.execution import execute_message
 from umbel.executors import packets
 from umbel.executors.channel import ExecutorEnd, open_executor_end
+from umbel.signals import worker_process_init, worker_process_shutdown
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -95,9 +96,13 @@ def run_executor(app: Umbel, fd: int, board: Board, slot: int, hostname: str) ->
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     app.after_fork()
+    code = 1
     try:
+        worker_process_init.send()
         Executor(app, open_executor_end(fd), board, slot, hostname).run()
+        code = 0
     finally:
+        worker_process_shutdown.send(pid=os.getpid(), exitcode=code)
         try:
             app.close()
         except UmbelError:

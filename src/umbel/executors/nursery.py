@@ -29,6 +29,7 @@ import msgspec
 from msgspec import Struct
 
 from umbel.errors import UmbelError
+from umbel.signals import worker_before_create_process
 
 logger = logging.getLogger("umbel.worker.nursery")
 
@@ -199,6 +200,7 @@ class _NurseryProcess:
         return True
 
     def _fork(self, slot: int, fd: int, inherited: tuple[int, int]) -> None:
+        worker_before_create_process.send()
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:

@@ -14,13 +14,21 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from umbel.errors import OperationalError, UmbelError
 from umbel.executors.board import Board
 from umbel.executors.executor import run_executor
 from umbel.executors.nursery import Nursery
+from umbel.signals import (
+    celeryd_after_setup,
+    celeryd_init,
+    worker_init,
+    worker_ready,
+    worker_shutdown,
+    worker_shutting_down,
+)
 from umbel.worker.flow import Flow
 from umbel.worker.link import Link
 from umbel.worker.maintenance import maintain
@@ -54,6 +62,7 @@ class Worker:
 
     ``concurrency``: executor processes (default: CPUs). ``queues``/``exclude``: names, default all configured.
     ``hostname``: node name. ``grace``: seconds for which a warm shutdown waits for running tasks; None: for ever.
+    ``options``: what the command line said, for receivers of ``celeryd_init``.
     """
 
     def __init__(
@@ -65,16 +74,18 @@ class Worker:
         exclude: Sequence[str] | None = None,
         hostname: str,
         grace: float | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         conf = app.conf
         self.app = app
+        self.hostname = hostname
+        celeryd_init.send(sender=hostname, instance=self, conf=conf, options=dict(options or {}))
         self.concurrency = concurrency or conf.worker_concurrency or os.cpu_count() or 1
         self.queues = app.consume_queues(queues, exclude)
-        self.hostname = hostname
         self.grace = grace if grace is not None else conf.worker_shutdown_grace
         self.exit_code = 0
         self.board = Board(self.concurrency)
-        self.flow = Flow(app, self.board, self._executors, self._notify, self._on_link_broken)
+        self.flow = Flow(app, self.board, self._executors, self._notify, self._on_link_broken, self)
         self.link: Link | None = None
         self._pool: Pool | None = None
         self._shutdown: Shutdown | None = None
@@ -87,6 +98,8 @@ class Worker:
     def run(self) -> int:
         """Work until told to stop; returns the exit code. The process must have no other threads yet."""
         self.app.finalize()
+        worker_init.send(sender=self)
+        celeryd_after_setup.send(sender=self.hostname, instance=self, conf=self.app.conf)
         app, board, hostname = self.app, self.board, self.hostname
         drivers = f"{type(app.broker).__name__}, {type(app.backend).__name__}"
         logger.debug("drivers were loaded once, before executors are forked: %s", drivers)
@@ -98,6 +111,7 @@ class Worker:
         finally:
             nursery.close()
             self.flow.close()
+            worker_shutdown.send(sender=self)
             self.app.close()
             self.board.close()
         return self.exit_code
@@ -107,12 +121,14 @@ class Worker:
     async def _main(self, nursery: Nursery) -> None:
         self._loop = loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal, Shutdown.WARM)
-        loop.add_signal_handler(signal.SIGQUIT, self._on_signal, Shutdown.COLD)
+            loop.add_signal_handler(number, self._on_signal, Shutdown.WARM, number)
+        loop.add_signal_handler(signal.SIGQUIT, self._on_signal, Shutdown.COLD, signal.SIGQUIT)
         self._pool = Pool(nursery, self.concurrency, self)
         self._pool.start()
         try:
             await self._connect()
+            if worker_ready.receivers and self.link is not None:
+                await asyncio.to_thread(worker_ready.send, sender=self)
             async with asyncio.TaskGroup() as group:
                 upkeep = group.create_task(maintain(self))
                 await self._until(lambda: self._shutdown is not None)
@@ -171,17 +187,19 @@ class Worker:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._changed.set)
 
-    def _on_signal(self, request: Shutdown) -> None:
+    def _on_signal(self, request: Shutdown, number: signal.Signals) -> None:
         if self._shutdown is not None:
             request = Shutdown.COLD
-        self.shut_down(request)
+        self.shut_down(request, number=number)
 
-    def shut_down(self, how: Shutdown, exit_code: int = 0) -> None:
-        """Begin to stop; a second, colder request overtakes the first. Loop thread."""
+    def shut_down(self, how: Shutdown, exit_code: int = 0, number: signal.Signals | None = None) -> None:
+        """Begin to stop; a second, colder request overtakes the first. Loop thread. ``number``: who asked for it."""
         if self._shutdown is None or how > self._shutdown:
             logger.info("%s shutdown", how.name.lower())
             self._shutdown = how
             self.exit_code = self.exit_code or exit_code
+            sig = number.name if number is not None else None
+            worker_shutting_down.send(sender=self.hostname, sig=sig, how=how.name.capitalize(), exitcode=self.exit_code)
         self._changed.set()
 
     async def _stop(self, pool: Pool) -> None:
