@@ -299,7 +299,7 @@ import_modules = Signal(name="import_modules")
 """The modules of tasks are about to be imported; an error of a receiver is raised. Sender: the application."""
 
 user_preload_options = Signal(["app", "options"], name="user_preload_options")
-"""The command line's own options were read."""
+"""A program has read the options before its command, and found its application."""
 
 setup_logging = Signal(["loglevel", "logfile", "format", "colorize"], name="setup_logging")
 """Logging is to be set up: whoever connects does it instead of Umbel."""
