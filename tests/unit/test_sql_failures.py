@@ -38,14 +38,14 @@ def url(request: pytest.FixtureRequest, fresh_url: Callable[[str], str]) -> str:
 
 @pytest.fixture
 def lose_answer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """``lose_answer("COMMIT")``: the next such statement is executed, and then the connection breaks."""
+    """``lose_answer("COMMIT")``: the next statement that contains this is executed, and then the connection breaks."""
     run, rows = Link.run, Link.rows
     awaited: list[str] = []
 
     def breaking(original: Callable[..., Any]) -> Callable[..., Any]:
         def execute(self: Link, sql: str, values: Any = ()) -> Any:
             answer = original(self, sql, values)
-            if awaited and sql.startswith(awaited[0]):
+            if awaited and awaited[0] in sql:
                 awaited.clear()
                 self.driver.close()
                 raise OperationalError("the connection broke")
