@@ -165,13 +165,14 @@ def test_what_a_lost_answer_claimed_reaches_others_while_its_worker_asks_for_not
     distant: Broker, consume: Consume, connect: Connect, proxy: TCPProxy, queue: Queue
 ) -> None:
     """As when all its lanes are busy with long tasks: it renews its lease, and that is all."""
-    distant.publish(many(queue.name, 5))
+    distant.publish(many(queue.name, 6))
     consumer = consume(broker=distant)
-    first = take(consumer, 1)
+    first, second = take(consumer, 2)
+    ack(consumer, [first])
 
     def settle_in_vain() -> None:
         with pytest.raises(OperationalError):
-            consumer.settle([Settlement(first[0])], want=2)
+            consumer.settle([Settlement(second)], want=2)
 
     cut_during(settle_in_vain, proxy, "down", 1)
 
