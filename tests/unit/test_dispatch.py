@@ -119,7 +119,7 @@ def test_a_request_to_stop_is_not_taken_back(dispatcher: Dispatcher, executors: 
     put(dispatcher, 4)
     dispatcher.pump()
     executors[0].channel.send(packets.encode_stop())
-    assert [job.number for job in dispatcher.take_back(executors[0], 100)] == [1, 3]
+    assert [job.number for job in dispatcher.take_back(executors[0], 100)] == [1, 2]
     assert dispatcher.take_back(executors[0], 100) == []
     assert [packets.kind_of(packet) for packet in executors[0].channel.take_back(100)] == [packets.STOP]
 
