@@ -11,7 +11,7 @@ import os
 import time
 from typing import Any
 
-from umbel import Umbel, signals
+from umbel import Queue, Umbel, signals
 from umbel.signals import Signal
 
 app = Umbel("listening", broker=os.environ.get("LEDGER_BROKER"), backend=os.environ.get("LEDGER_BACKEND"))
@@ -44,6 +44,17 @@ def record(signal: Signal, sender: Any = None, **named: Any) -> None:
         os.close(fd)
     if os.environ.get("SIGNALS_FAIL"):
         raise RuntimeError(f"receiver of {signal.name}")
+
+
+@signals.celeryd_init.connect
+def configure(conf: Any, **kwargs: Any) -> None:
+    if "SIGNALS_CONCURRENCY" in os.environ:
+        conf.worker_concurrency = int(os.environ["SIGNALS_CONCURRENCY"])
+
+
+@signals.celeryd_after_setup.connect
+def add_queue_of_its_own(sender: str, instance: Any, **kwargs: Any) -> None:
+    instance.queues.append(Queue(f"{sender}.dq"))
 
 
 without = set(os.environ.get("SIGNALS_WITHOUT", "").split(","))

@@ -207,6 +207,12 @@ def test_a_crash_is_a_failure_told_by_the_supervisor(
     assert tasks.add.delay(1, 1).get(timeout=TIMEOUT) == 2
 
 
+def test_a_worker_is_set_up_by_its_signals(log: Log, tasks: ModuleType, start: Callable[..., WorkerProcess]) -> None:
+    worker = start("-Q", "elsewhere", SIGNALS_CONCURRENCY="3")
+    wait_for(lambda: len(worker.executor_pids()) == 3)
+    assert tasks.add.apply_async((2, 3), queue="w1@test.dq").get(timeout=TIMEOUT) == 5
+
+
 def test_failing_receivers_break_nothing(nodes: Fleet, log: Log, tasks: ModuleType) -> None:
     without = f"{WITHOUT_LOGGING},import_modules"
     environment = {"SIGNALS_FAIL": "yes", "SIGNALS_WITHOUT": without}
