@@ -72,16 +72,16 @@ class _Resolver:
         try:
             found: object = getattr(importlib.import_module(module), attribute, None)
         except ModuleNotFoundError as error:
-            raise StepError(f"{where} requires {name!r}, but there is no module {error.name!r}") from error
+            raise StepError(f"{where} asks for {name!r}, but there is no module {error.name!r}") from error
         if not (isinstance(found, type) and issubclass(found, Step)):
-            raise StepError(f"{where} requires {name!r}, which is no class of steps")
+            raise StepError(f"{where} asks for {name!r}, which is no class of steps")
         return found
 
     def _in_blueprint(self, short: str, name: str, where: str) -> StepClass:
         found = self.named.get(short)
         if found is None:
             known = ", ".join(dict.fromkeys(step.__name__ for step in [*self.own, *self.requirements]))
-            raise StepError(f"{where} requires {name!r}, but the {self.blueprint} has no such step; it has {known}")
+            raise StepError(f"{where} asks for {name!r}, but the {self.blueprint} has no such step; it has {known}")
         return found
 
 
