@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from commands import memory_app
 from umbel import bootsteps
 from umbel.bootsteps import Blueprint, HookThread, StartStopStep, Step, draw, order_steps
-from umbel.errors import StepError, UmbelError
+from umbel.brokers.base import Listener, Note
+from umbel.errors import BrokerError, StepError, UmbelError
 from umbel.worker import components, consumer
 
 
@@ -456,6 +458,56 @@ def test_exits_are_errors_too() -> None:
     blueprint.apply(parent)
     with pytest.raises(StepError, match="SystemExit: 3"):
         asyncio.run(blueprint.start(parent))
+
+
+# -- consumer steps --------------------------------------------------------------------------------
+
+
+class BreakingListener(Listener):
+    """A subscription that the broker ends."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def receive(self, timeout: float) -> list[Note]:
+        raise BrokerError("the exchange was deleted")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Receiving(bootsteps.ConsumerStep):
+    def __init__(self, consumers: list[Any]) -> None:
+        self.made = consumers
+
+    def get_consumers(self, broker: Any) -> list[Any]:
+        return self.made
+
+
+class ConsumingParent:
+    def __init__(self) -> None:
+        self.app = memory_app()
+        self.asked: list[str] = []
+        self.told = threading.Event()
+
+    def request_restart(self, reason: str) -> None:
+        self.asked.append(reason)
+        self.told.set()
+
+
+def test_a_consumer_that_breaks_asks_for_a_new_link(caplog: pytest.LogCaptureFixture) -> None:
+    parent, listener = ConsumingParent(), BreakingListener()
+    step = Receiving([listener])
+    step.start(parent)
+    assert parent.told.wait(5)
+    step.stop(parent)
+    assert parent.asked == ["step Receiving broke: the exchange was deleted"] and listener.closed
+    assert "Receiving can receive no more" in caplog.text
+
+
+def test_what_is_no_consumer_of_the_broker_is_refused() -> None:
+    with pytest.raises(TypeError, match="kombu is not used"):
+        Receiving(["kombu.Consumer"]).start(ConsumingParent())
 
 
 # -- the graph -------------------------------------------------------------------------------------

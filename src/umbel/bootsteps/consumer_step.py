@@ -39,11 +39,9 @@ class ConsumerStep(StartStopStep):
     consumers: Sequence[Consumer | Listener] = ()
     """What ``get_consumers`` gave; open while the step runs."""
 
-    def __init__(self, parent: Any, **options: Any) -> None:
-        super().__init__(parent, **options)
-        self._ending = threading.Event()
-        self._threads: list[threading.Thread] = []
-        self._accept: frozenset[str] = frozenset()
+    _ending: threading.Event
+    _threads: list[threading.Thread]
+    _accept: frozenset[str]
 
     def get_consumers(self, broker: Broker) -> Sequence[Consumer | Listener]:
         """Open what to consume: ``[broker.consumer([Queue("custom")], name="…"), broker.listen("exchange")]``.
@@ -67,7 +65,11 @@ class ConsumerStep(StartStopStep):
         """Open the consumers and begin to receive."""
         self._accept = c.app.accept()
         self._ending = threading.Event()
-        self.consumers = list(self.get_consumers(c.app.broker))
+        given: list[Any] = list(self.get_consumers(c.app.broker))
+        for each in given:
+            if not isinstance(each, (Consumer, Listener)):
+                raise TypeError(f"get_consumers gave {each!r}, which the broker did not make (kombu is not used)")
+        self.consumers = given
         holding = [each for each in self.consumers if isinstance(each, Consumer)]
         bodies = [(self._receive, each) for each in holding] + [(self._renew, each) for each in holding]
         listening = [(self._listen, each) for each in self.consumers if isinstance(each, Listener)]
