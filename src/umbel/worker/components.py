@@ -63,11 +63,12 @@ class Pool(StartStopStep):
 
     async def start(self, worker: Worker) -> None:
         assert worker.nursery is not None
-        worker.pool = pool.Pool(worker.nursery, worker.concurrency, worker)
-        worker.pool.start()
+        worker.pool = executors = pool.Pool(worker.nursery, worker.concurrency, worker)
+        executors.start()
 
     async def stop(self, worker: Worker) -> None:
         flow, executors = worker.flow, worker.pool
+        assert executors is not None
         await worker.until(lambda: worker.is_cold() or not flow.busy(), worker.grace)
         if flow.busy():
             flow.give_back_running()
@@ -78,10 +79,11 @@ class Pool(StartStopStep):
             await executors.wait_stopped(_KILL_AFTER)
 
     async def shutdown(self, worker: Worker) -> None:
-        worker.pool.close()
+        if worker.pool is not None:
+            worker.pool.close()
 
     def info(self, obj: Worker) -> Mapping[str, Any]:
-        executors = obj.pool.executors.values()
+        executors = obj.pool.executors.values() if obj.pool is not None else ()
         processes = [executor.pid for executor in executors if executor.pid]
         return {"pool": {"max-concurrency": obj.concurrency, "processes": processes}}
 

@@ -73,8 +73,8 @@ class WorkerConsumer:
         self.blueprint.apply(self, **options)
 
     @property
-    def pool(self) -> Pool:
-        """The executors."""
+    def pool(self) -> Pool | None:
+        """The executors, once they have been started."""
         return self.controller.pool
 
     @property

@@ -46,7 +46,7 @@ class Worker:
     """
 
     nursery: Nursery | None = None
-    pool: Pool
+    pool: Pool | None = None
     timer: Timer
     consumer: WorkerConsumer
 
@@ -191,7 +191,7 @@ class Worker:
         self.consumer.request_restart(str(error))
 
     def _executors(self) -> list[ExecutorHandle]:
-        return list(self.pool.executors.values())
+        return list(self.pool.executors.values()) if self.pool is not None else []
 
     def on_executor_started(self, executor: ExecutorHandle) -> None:
         self.flow.on_executor_started(executor)
