@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from umbel.cli.user_options import ExtensibleCommand, all_options
+
 if TYPE_CHECKING:
     from umbel.app import Umbel
     from umbel.cli import Context
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 _LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
-@click.command()
+@click.command(cls=ExtensibleCommand)
 @click.option("-c", "--concurrency", type=click.IntRange(min=1), help="Executor processes [default: CPUs].")
 @click.option("-Q", "--queues", metavar="A,B", help="Queues to consume [default: all configured].")
 @click.option("-X", "--exclude-queues", metavar="A,B", help="Configured queues not to consume.")
@@ -76,7 +78,7 @@ def worker(
         exclude=_names(exclude_queues),
         hostname=_node_name(hostname or "umbel@%h"),
         grace=grace,
-        options=click.get_current_context().params,
+        options=all_options(click.get_current_context(), app),
     )
     app.finalize()
     if not quiet:
