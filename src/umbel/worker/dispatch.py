@@ -1,6 +1,6 @@
 """Dispatch: which executor gets which job, and how much work the worker holds.
 
-The worker holds about ``window`` seconds of work for each executor, judged by the running mean of each task's
+The worker holds about ``window`` seconds of work for each lane, judged by the running mean of each task's
 duration: one message of long tasks, hundreds of short ones. What an executor has not read yet is taken back and given
 to one that is idle, so a full window costs no fairness.
 """
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from umbel.worker.pool import ExecutorHandle
 
 MOST_UNREPORTED = 256
-"""Jobs sent to one executor and not reported yet, at most."""
+"""Jobs sent to one executor and not reported yet, at most, besides those that its further lanes run."""
 
 MOST_HELD_EACH = 1000
-"""Messages held for each executor, at most."""
+"""Messages held for each lane, at most."""
 
 MOST_BYTES_HELD = 64 << 20
 
@@ -33,7 +33,7 @@ class Dispatcher:
     """Holds the backlog, and knows who runs what."""
 
     def __init__(self, executors: Callable[[], Collection[ExecutorHandle]], window: float, fixed: int | None) -> None:
-        """``window``: seconds of work held for each executor; ``fixed``: messages held for each instead of that."""
+        """``window``: seconds of work held for each lane; ``fixed``: messages held for each instead of that."""
         self._executors = executors
         self.window = window
         self.fixed = fixed
@@ -77,9 +77,10 @@ class Dispatcher:
             self._fill(executor, -(-len(self.backlog) // (len(executors) - at)))
 
     def _fill(self, executor: ExecutorHandle, most: int) -> None:
-        backlog, jobs = self.backlog, executor.jobs
-        room = min(most, self._unreported_limit() - len(jobs))
-        while room > 0 and backlog and (not jobs or executor.load + backlog[0].estimate <= self.window):
+        backlog, jobs, lanes = self.backlog, executor.jobs, executor.lanes
+        window = lanes * self.window
+        room = min(most, self._unreported_limit(lanes) - len(jobs))
+        while room > 0 and backlog and (len(jobs) < lanes or executor.load + backlog[0].estimate <= window):
             job = backlog[0]
             if not executor.channel.send(
                 packets.encode_task(job.number, job.delivery.message, job.delivery.deliveries)
@@ -91,20 +92,23 @@ class Dispatcher:
             executor.load += job.estimate
             room -= 1
 
-    def _unreported_limit(self) -> int:
-        return MOST_UNREPORTED if self.fixed is None else max(1, self.fixed)
+    def _unreported_limit(self, lanes: int) -> int:
+        return MOST_UNREPORTED + lanes - 1 if self.fixed is None else lanes * max(1, self.fixed)
 
     def balance(self) -> None:
-        """Give an idle executor half of what the most loaded one has not read."""
+        """Give an executor with an idle lane half of what the most loaded one has not read."""
         if self.backlog:
             return
         executors = self._executors()
-        idle = [executor for executor in executors if not executor.jobs and not executor.stopping]
+        if len(executors) < 2:
+            return
+        idle = [executor for executor in executors if len(executor.jobs) < executor.lanes and not executor.stopping]
         for executor in idle:
-            donor = max(executors, key=_unreported)
-            if len(donor.jobs) < 2:
+            donor = max(executors, key=_unread)
+            unread = _unread(donor)
+            if unread < 1:
                 return
-            taken = self.take_back(donor, len(donor.jobs) // 2)
+            taken = self.take_back(donor, (unread + 1) // 2)
             if not taken:
                 return
             self.put_back(taken)
@@ -114,6 +118,9 @@ class Dispatcher:
         """Up to ``limit`` jobs that ``executor`` has not read, oldest first; it will not see them."""
         taken: list[Job] = []
         for packet in executor.channel.take_back(limit):
+            if packets.kind_of(packet) == packets.STOP:
+                executor.channel.send(packet)
+                break
             job = executor.jobs.pop(packets.number_of(packet), None)
             if job is not None:
                 executor.load -= job.estimate
@@ -147,7 +154,7 @@ class Dispatcher:
     def wanted(self) -> int:
         """How many messages more the worker should hold now."""
         executors = self._executors()
-        count = len(executors)
+        count = sum(executor.lanes for executor in executors)
         if not count or self._bytes > MOST_BYTES_HELD:
             return 0
         held = len(self.backlog) + len(self.waiting) + sum(len(executor.jobs) for executor in executors)
@@ -159,14 +166,14 @@ class Dispatcher:
 
     def held_window(self) -> int:
         """How many messages are held when the window is full."""
-        count = len(self._executors())
+        count = sum(executor.lanes for executor in self._executors())
         if self.fixed is not None:
             return count * max(1, self.fixed)
         return min(max(count, int(count * self.window / self.durations.overall)), count * MOST_HELD_EACH)
 
     def idle(self) -> int:
-        """Executors without a job."""
-        return sum(not executor.jobs for executor in self._executors())
+        """Lanes without a job."""
+        return sum(max(0, executor.lanes - len(executor.jobs)) for executor in self._executors())
 
     def busy(self) -> bool:
         """Whether anything is held that has not ended."""
@@ -177,5 +184,6 @@ def _load(executor: ExecutorHandle) -> float:
     return executor.load
 
 
-def _unreported(executor: ExecutorHandle) -> int:
-    return len(executor.jobs)
+def _unread(executor: ExecutorHandle) -> int:
+    """How many packets it has not read, where every lane has one."""
+    return len(executor.jobs) - executor.lanes

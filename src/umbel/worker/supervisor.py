@@ -11,20 +11,24 @@ import asyncio
 import enum
 import gc
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from umbel.errors import OperationalError, UmbelError
 from umbel.executors.board import Board
-from umbel.executors.executor import run_executor
+from umbel.executors.fresh import FreshNursery, check_unpatched
+from umbel.executors.lanes import find_lanes
 from umbel.executors.nursery import Nursery
+from umbel.executors.process import run_executor, run_lanes
+from umbel.executors.solo import Solo
 from umbel.worker.flow import Flow
 from umbel.worker.link import Link
 from umbel.worker.maintenance import maintain
-from umbel.worker.pool import ExecutorHandle, Pool
+from umbel.worker.pool import ExecutorHandle, Pool, ProcessSource
+from umbel.worker.size import size_of
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -52,7 +56,8 @@ class Shutdown(enum.IntEnum):
 class Worker:
     """One worker node.
 
-    ``concurrency``: executor processes (default: CPUs). ``queues``/``exclude``: names, default all configured.
+    ``pool``: the kind of lanes, by name. ``concurrency``: lanes of each process; with ``prefork``, processes.
+    ``processes``: how many of them, 1 where not given. ``queues``/``exclude``: names, default all configured.
     ``hostname``: node name. ``grace``: seconds for which a warm shutdown waits for running tasks; None: for ever.
     """
 
@@ -60,7 +65,9 @@ class Worker:
         self,
         app: Umbel,
         *,
+        pool: str | None = None,
         concurrency: int | None = None,
+        processes: int | None = None,
         queues: Sequence[str] | None = None,
         exclude: Sequence[str] | None = None,
         hostname: str,
@@ -68,12 +75,13 @@ class Worker:
     ) -> None:
         conf = app.conf
         self.app = app
-        self.concurrency = concurrency or conf.worker_concurrency or os.cpu_count() or 1
+        self.kind = find_lanes(pool or conf.worker_pool)
+        self.size = size_of(self.kind, conf, concurrency, processes)
         self.queues = app.consume_queues(queues, exclude)
         self.hostname = hostname
         self.grace = grace if grace is not None else conf.worker_shutdown_grace
         self.exit_code = 0
-        self.board = Board(self.concurrency)
+        self.board = Board(self.size.processes * self.size.lanes)
         self.flow = Flow(app, self.board, self._executors, self._notify, self._on_link_broken)
         self.link: Link | None = None
         self._pool: Pool | None = None
@@ -87,10 +95,10 @@ class Worker:
     def run(self) -> int:
         """Work until told to stop; returns the exit code. The process must have no other threads yet."""
         self.app.finalize()
-        app, board, hostname = self.app, self.board, self.hostname
+        app = self.app
         drivers = f"{type(app.broker).__name__}, {type(app.backend).__name__}"
         logger.debug("drivers were loaded once, before executors are forked: %s", drivers)
-        nursery = Nursery(lambda slot, fd: run_executor(app, fd, board, slot, hostname))
+        nursery = self._open_nursery()
         gc.freeze()
         gc.set_threshold(_GARBAGE_THRESHOLD)
         try:
@@ -102,14 +110,23 @@ class Worker:
             self.board.close()
         return self.exit_code
 
+    def _open_nursery(self) -> ProcessSource:
+        kind, lanes = self.kind, self.size.lanes
+        check_unpatched(kind.name)
+        if kind.patch:
+            return FreshNursery(kind, self.app, self.board, lanes, self.hostname)
+        body = run_lanes if kind.in_supervisor else run_executor
+        run = partial(body, kind, self.app, self.board, lanes, self.hostname)
+        return Solo(run) if kind.in_supervisor else Nursery(run)
+
     # -- life --
 
-    async def _main(self, nursery: Nursery) -> None:
+    async def _main(self, nursery: ProcessSource) -> None:
         self._loop = loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, Shutdown.WARM)
         loop.add_signal_handler(signal.SIGQUIT, self._on_signal, Shutdown.COLD)
-        self._pool = Pool(nursery, self.concurrency, self)
+        self._pool = Pool(nursery, self.size.processes, self, self.size.lanes)
         self._pool.start()
         try:
             await self._connect()
