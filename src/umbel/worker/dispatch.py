@@ -32,9 +32,17 @@ MOST_BYTES_HELD = 64 << 20
 class Dispatcher:
     """Holds the backlog, and knows who runs what."""
 
-    def __init__(self, executors: Callable[[], Collection[ExecutorHandle]], window: float, fixed: int | None) -> None:
-        """``window``: seconds of work held for each lane; ``fixed``: messages held for each instead of that."""
+    def __init__(
+        self,
+        executors: Callable[[], Collection[ExecutorHandle]],
+        window: float,
+        fixed: int | None,
+        suspect_from: int = 1 << 30,
+    ) -> None:
+        """``window``: seconds of work held for each lane; ``fixed``: messages held for each instead of that.
+        ``suspect_from``: deliveries without an end after which a task is suspected of crashing its process."""
         self._executors = executors
+        self._suspect_from = suspect_from
         self.window = window
         self.fixed = fixed
         self.durations = Durations(unknown=window / 2)
@@ -44,6 +52,12 @@ class Dispatcher:
         self._last_number = 0
         self.waiting: set[Job] = set()
         """Acknowledged early; to be run once the broker has confirmed that."""
+        self._suspects: deque[Job] = deque()
+        """Of the backlog: for executors of several lanes, where only one at a time may run."""
+
+    def is_suspect(self, job: Job) -> bool:
+        """Whether it was delivered so often without an end that the next crash is its last."""
+        return job.delivery.deliveries >= self._suspect_from
 
     # -- coming in --
 
@@ -68,13 +82,15 @@ class Dispatcher:
     def pump(self) -> None:
         """Send from the backlog to executors that have room, the idlest first."""
         executors = [executor for executor in self._executors() if not executor.stopping]
-        if not self.backlog or not executors:
+        if not (self.backlog or self._suspects) or not executors:
             return
         executors.sort(key=_load)
         for at, executor in enumerate(executors):
             if not self.backlog:
-                return
+                break
             self._fill(executor, -(-len(self.backlog) // (len(executors) - at)))
+        if self._suspects:
+            self._send_suspects(executors)
 
     def _fill(self, executor: ExecutorHandle, most: int) -> None:
         backlog, jobs, lanes = self.backlog, executor.jobs, executor.lanes
@@ -82,6 +98,11 @@ class Dispatcher:
         room = min(most, self._unreported_limit(lanes) - len(jobs))
         while room > 0 and backlog and (len(jobs) < lanes or executor.load + backlog[0].estimate <= window):
             job = backlog[0]
+            if lanes > 1 and self.is_suspect(job):
+                backlog.popleft()
+                self._backlog_seconds -= job.estimate
+                self._suspects.append(job)
+                continue
             if not executor.channel.send(
                 packets.encode_task(job.number, job.delivery.message, job.delivery.deliveries)
             ):
@@ -91,6 +112,20 @@ class Dispatcher:
             jobs[job.number] = job
             executor.load += job.estimate
             room -= 1
+
+    def _send_suspects(self, executors: Iterable[ExecutorHandle]) -> None:
+        """One to each executor that has none, so that it is known who did it if the process dies once more."""
+        for executor in executors:
+            if not self._suspects:
+                return
+            job = self._suspects[0]
+            if executor.suspect not in executor.jobs and executor.channel.send(
+                packets.encode_task(job.number, job.delivery.message, job.delivery.deliveries)
+            ):
+                self._suspects.popleft()
+                executor.suspect = job.number
+                executor.jobs[job.number] = job
+                executor.load += job.estimate
 
     def _unreported_limit(self, lanes: int) -> int:
         return MOST_UNREPORTED + lanes - 1 if self.fixed is None else lanes * max(1, self.fixed)
@@ -144,7 +179,8 @@ class Dispatcher:
         self._bytes -= job.delivery.message.size
 
     def drop_backlog(self) -> list[Job]:
-        jobs = list(self.backlog)
+        jobs = [*self._suspects, *self.backlog]
+        self._suspects.clear()
         self.backlog.clear()
         self._backlog_seconds = 0.0
         return jobs
@@ -157,7 +193,8 @@ class Dispatcher:
         count = sum(executor.lanes for executor in executors)
         if not count or self._bytes > MOST_BYTES_HELD:
             return 0
-        held = len(self.backlog) + len(self.waiting) + sum(len(executor.jobs) for executor in executors)
+        kept = len(self.backlog) + len(self._suspects) + len(self.waiting)
+        held = kept + sum(len(executor.jobs) for executor in executors)
         if self.fixed is not None:
             return max(0, count * max(1, self.fixed) - held)
         free = count * self.window - self._backlog_seconds - sum(executor.load for executor in executors)
@@ -177,7 +214,9 @@ class Dispatcher:
 
     def busy(self) -> bool:
         """Whether anything is held that has not ended."""
-        return bool(self.backlog or self.waiting) or any(executor.jobs for executor in self._executors())
+        return bool(self.backlog or self._suspects or self.waiting) or any(
+            executor.jobs for executor in self._executors()
+        )
 
 
 def _load(executor: ExecutorHandle) -> float:

@@ -28,11 +28,11 @@ class ExecutorHandle:
     """The supervisor's view of one executor process.
 
     ``lanes``: how many tasks it runs at a time. ``jobs``: by number, what was sent to it and is not yet reported,
-    oldest first. ``load``: their estimated seconds. ``worked``: it has begun a task. ``exited``: it is gone, and its
-    channel is not to be read any more.
+    oldest first. ``load``: their estimated seconds. ``suspect``: number of the job that was sent to it although it may
+    bring it down. ``worked``: it has begun a task. ``exited``: it is gone, and its channel is not to be read any more.
     """
 
-    __slots__ = ("channel", "exited", "jobs", "lanes", "load", "pid", "slot", "stopping", "worked")
+    __slots__ = ("channel", "exited", "jobs", "lanes", "load", "pid", "slot", "stopping", "suspect", "worked")
 
     def __init__(self, slot: int, channel: SupervisorEnd, lanes: int = 1) -> None:
         self.slot = slot
@@ -41,6 +41,7 @@ class ExecutorHandle:
         self.pid = 0
         self.jobs: dict[int, Job] = {}
         self.load = 0.0
+        self.suspect = 0
         self.worked = False
         self.stopping = False
         self.exited = False
