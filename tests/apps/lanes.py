@@ -145,6 +145,17 @@ async def echo_async(text: str) -> str:
 
 
 @app.task
+def send_more(count: int) -> list[str]:
+    """Ids of the tasks that it has sent."""
+    return [echo.delay(str(number)).id for number in range(count)]
+
+
+@app.task
+async def send_more_async(count: int) -> list[str]:
+    return [(await echo_async.adelay(str(number))).id for number in range(count)]
+
+
+@app.task
 async def loop_number() -> tuple[int, int]:
     """The process, and which of the loops in which this task has run there it runs in."""
     loop = asyncio.get_running_loop()

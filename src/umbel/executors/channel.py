@@ -57,7 +57,9 @@ class SupervisorEnd(Protocol):
 class ExecutorEnd(Protocol):
     """The executor's side; blocks."""
 
-    def send(self, packet: bytes) -> None: ...
+    def send(self, packet: bytes) -> None:
+        """Any thread."""
+        ...
 
     def receive(self) -> bytes | None:
         """The next packet; None when the supervisor has gone, or after ``finish``."""
@@ -252,9 +254,11 @@ class StreamEnd:
     def __init__(self, end: socket.socket) -> None:
         self._end = end
         self._file = end.makefile("rb")
+        self._sending = threading.Lock()
 
     def send(self, packet: bytes) -> None:
-        self._end.sendall(_LENGTH.pack(len(packet)) + packet)
+        with self._sending:
+            self._end.sendall(_LENGTH.pack(len(packet)) + packet)
 
     def receive(self) -> bytes | None:
         head = self._file.read(_LENGTH.size)
@@ -278,11 +282,9 @@ class SharedEnd:
     def __init__(self, end: ExecutorEnd) -> None:
         self._end = end
         self._turn = threading.Lock()
-        self._sending = threading.Lock()
 
     def send(self, packet: bytes) -> None:
-        with self._sending:
-            self._end.send(packet)
+        self._end.send(packet)
 
     def receive(self) -> bytes | None:
         with self._turn:

@@ -80,7 +80,7 @@ class FreshNursery(Nursery):
         )
         command = [sys.executable, "-c", _BOOT.format(patch=kind.patch), str(theirs.fileno()), json.dumps(sys.path)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), board.fileno()), start_new_session=False
+            command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), board.fileno()), process_group=0
         )
         self.pid = self._process.pid
         own.send(msgspec.msgpack.encode(recipe))

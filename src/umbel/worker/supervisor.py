@@ -77,11 +77,12 @@ class Worker:
         self.app = app
         self.kind = find_lanes(pool or conf.worker_pool)
         self.size = size_of(self.kind, conf, concurrency, processes)
+        self.concurrency = self.size.processes * self.size.lanes
         self.queues = app.consume_queues(queues, exclude)
         self.hostname = hostname
         self.grace = grace if grace is not None else conf.worker_shutdown_grace
         self.exit_code = 0
-        self.board = Board(self.size.processes * self.size.lanes)
+        self.board = Board(self.concurrency)
         self.flow = Flow(app, self.board, self._executors, self._notify, self._on_link_broken)
         self.link: Link | None = None
         self._pool: Pool | None = None

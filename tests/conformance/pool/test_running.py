@@ -106,3 +106,12 @@ def test_sync_and_async_tasks_mix(tasks: ModuleType) -> None:
     forms = itertools.cycle([tasks.echo, tasks.echo_async])
     sent = [task.delay(str(number)) for number, task in zip(range(60), forms, strict=False)]
     assert [result.get(timeout=TIMEOUT) for result in sent] == [str(number) for number in range(60)]
+
+
+@FORMS
+def test_tasks_send_tasks_from_all_lanes_at_once(tasks: ModuleType, pool: PoolCase, form: str) -> None:
+    sent = [getattr(tasks, f"send_more{form}").delay(10) for _ in range(2 * pool.size)]
+    ids = [identity for result in sent for identity in result.get(timeout=TIMEOUT)]
+    assert len(set(ids)) == 20 * pool.size
+    for at, identity in enumerate(ids):
+        assert tasks.app.AsyncResult(identity).get(timeout=TIMEOUT) == str(at % 10)

@@ -11,6 +11,7 @@ import importlib.util
 from typing import Any
 
 from umbel.errors import ConfigurationError, MissingExtra
+from umbel.executors.channel import HAS_PACKETS
 from umbel.executors.lanes.base import Lanes
 
 ENTRY_POINTS = "umbel.pools"
@@ -37,6 +38,8 @@ def find_lanes(pool: str | type[Any]) -> type[Lanes]:
         raise ConfigurationError(f"the pool {pool!r} is not a kind of lanes: it must derive from {Lanes.__qualname__}")
     if kind.library and importlib.util.find_spec(kind.library) is None:
         raise MissingExtra(f"the pool {kind.name} ({kind.library} is not installed)", kind.library)
+    if kind.needs_packets and not HAS_PACKETS:
+        raise ConfigurationError(f"the pool {kind.name} needs packet sockets, which this system does not have")
     return kind
 
 

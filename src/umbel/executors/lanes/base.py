@@ -58,6 +58,9 @@ class Lanes(ABC):
     patch: ClassVar[str] = ""
     """Python statements that executors run before anything else, the application included, is imported."""
 
+    needs_packets: ClassVar[bool] = False
+    """It waits for the channel by itself, which takes packet sockets (Linux)."""
+
     def __init__(self, station: Station) -> None:
         self.station = station
 

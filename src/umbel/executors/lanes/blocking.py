@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -26,10 +26,16 @@ class BlockingWatch:
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, threshold: float, message_of: Callable[[Any], Message | None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        threshold: float,
+        running: Sized,
+        message_of: Callable[[Any], Message | None],
     ) -> None:
-        """To be made in the loop's thread. ``threshold``: 0 watches nothing. ``message_of``: what a task runs."""
+        """To be made in the loop's thread. ``threshold``: 0 watches nothing. ``running``: empty when there is nothing
+        to watch. ``message_of``: what a task of asyncio runs."""
         self._loop = loop
+        self._running = running
         self._message_of = message_of
         self._thread_id = threading.get_ident()
         self._threshold = threshold
@@ -50,6 +56,8 @@ class BlockingWatch:
 
     def _watch(self) -> None:
         while not self._closed.wait(min(_PERIOD, self._threshold)):
+            if not self._running:
+                continue
             self._answered.clear()
             asked = time.monotonic()
             self._loop.call_soon_threadsafe(self._answered.set)

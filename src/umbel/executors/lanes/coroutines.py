@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from umbel.errors import ConfigurationError
 from umbel.execution import execute_message_async
 from umbel.executors import packets
 from umbel.executors.channel import PacketEnd
@@ -39,11 +38,11 @@ class AsyncioLanes(Lanes):
 
     name = "asyncio"
     default_count = 100
+    needs_packets = True
 
     def __init__(self, station: Station) -> None:
         super().__init__(station)
-        if not isinstance(station.end, PacketEnd):
-            raise ConfigurationError("the pool asyncio needs packet sockets, which this system does not have")
+        assert isinstance(station.end, PacketEnd)
         self._end = station.end
         self._free = list(range(station.first + station.count - 1, station.first - 1, -1))
         self._running: dict[asyncio.Task[None], int] = {}
@@ -62,7 +61,7 @@ class AsyncioLanes(Lanes):
         self._over: asyncio.Future[None] = loop.create_future()
         self._context = contextvars.copy_context()
         use_loop_of(self._run_from_thread)
-        watch = BlockingWatch(loop, station.app.conf.worker_blocking_threshold, self._message_of)
+        watch = BlockingWatch(loop, station.app.conf.worker_blocking_threshold, self._running, self._message_of)
         with ThreadPoolExecutor(station.count, "umbel-lane") as self._threads, watch:
             self._take()
             await self._over

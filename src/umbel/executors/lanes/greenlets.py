@@ -18,11 +18,12 @@ import threading
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, ClassVar
 
 from msgspec import Struct
 
-from umbel.errors import ConfigurationError
 from umbel.executors.channel import ExecutorEnd, PacketEnd
 from umbel.executors.lanes.threads import ThreadLanes
 from umbel.executors.originals import original, original_module
@@ -35,11 +36,10 @@ class GreenletLanes(ThreadLanes):
     """What gevent and eventlet have in common: threads are greenlets in a patched process."""
 
     default_count: ClassVar[int | None] = 100
+    needs_packets = True
 
     def run(self) -> None:
         self.after_fork()
-        if not isinstance(self.station.end, PacketEnd):
-            raise ConfigurationError(f"the pool {self.name} needs packet sockets, which this system does not have")
         self._loop = LoopThread(self.wait_readable, self.selector)
         use_loop_of(self._loop.run)
         try:
@@ -168,6 +168,7 @@ class LoopThread:
         self._selector = selector
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: deque[_Call] = deque()
+        self._threads: deque[Callable[[], None]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -187,6 +188,7 @@ class LoopThread:
     def _start(self) -> asyncio.AbstractEventLoop:
         self._bell, self._button = os.pipe()
         self._loop = loop = asyncio.SelectorEventLoop(self._selector())
+        loop.set_default_executor(GreenExecutor(loop, self._start_green))
         original("_thread", "start_new_thread")(loop.run_forever, ())
         threading.Thread(target=self._listen, name="umbel-async", daemon=True).start()
         return loop
@@ -207,14 +209,55 @@ class LoopThread:
         self._ended.append(call)
         _write(self._button, b"!")
 
+    def _start_green(self, body: Callable[[], None]) -> None:
+        self._threads.append(body)
+        _write(self._button, b"!")
+
     # -- in a greenlet --
 
     def _listen(self) -> None:
         while True:
             self._wait_readable(self._bell)
             _read(self._bell, 4096)
+            while self._threads:
+                threading.Thread(target=self._threads.popleft(), name="umbel-to-thread", daemon=True).start()
             while self._ended:
                 self._ended.popleft().done.set()
+
+
+class GreenExecutor(ThreadPoolExecutor):
+    """What ``asyncio.to_thread`` of the loop's thread runs becomes a greenlet of the main thread, to which patched
+    sockets and locks belong."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, start: Callable[[Callable[[], None]], None]) -> None:
+        """``start`` runs a function in a greenlet of the main thread; it is called in the loop's thread."""
+        super().__init__(1)
+        self._loop = loop
+        self._start = start
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """A future of asyncio, which ``loop.run_in_executor`` takes as well as others."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+
+        def run() -> None:
+            try:
+                settle = partial(_set_result, future, fn(*args, **kwargs))
+            except BaseException as error:
+                settle = partial(_set_exception, future, error)
+            self._loop.call_soon_threadsafe(settle)
+
+        self._start(run)
+        return future
+
+
+def _set_result(future: asyncio.Future[Any], value: Any) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _set_exception(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
 
 
 _read = original("os", "read")
