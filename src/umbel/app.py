@@ -28,6 +28,7 @@ from umbel.task import Task, default_name
 
 if TYPE_CHECKING:
     from umbel.backends.base import Backend
+    from umbel.bootsteps import Step
     from umbel.brokers.base import Broker
     from umbel.decorating import BoundTaskDecorator, TaskDecorator
     from umbel.groups import GroupResult, ResultSet
@@ -93,6 +94,10 @@ class Umbel:
         if config_source is not None:
             self.conf.from_object(config_source, namespace=namespace)
         self.routes = Routes(self.conf)
+        self.steps: dict[str, set[type[Step] | str]] = {"worker": set(), "consumer": set()}
+        """Boot steps to add to the ``"worker"`` and to its ``"consumer"``: classes, or ``"module:Class"``."""
+        self.user_options: dict[str, set[Any]] = {"worker": set()}
+        """More options of ``umbel worker``: ``click.Option`` objects or ``click.option(…)``; boot steps get them."""
         self._forget_drivers()
         _apps.add(self)
         if set_as_current:

@@ -41,6 +41,10 @@ class MissingExtra(ConfigurationError):
         return type(self), (self.feature, self.extra)
 
 
+class StepError(UmbelError):
+    """A boot step cannot be ordered, made or started."""
+
+
 class NotRegistered(UmbelError, KeyError):
     """No task of this name is registered here."""
 

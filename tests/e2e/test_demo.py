@@ -131,6 +131,7 @@ def test_demo_that_cannot_run_says_so_in_one_line(tmp_path: Path) -> None:
         ("hello", "tasks", ["tasks.py"], "4\n"),
         ("wordcount", "project", ["count.py", "project.py", "count.py"], " words\n"),
         ("async_client", "service", ["client.py"], "   22 "),
+        ("boot_steps", "shop", ["shop.py"], "sent: tea\n"),
     ],
 )
 def test_examples(tmp_path: Path, example: str, app: str, command: list[str], answer: str) -> None:

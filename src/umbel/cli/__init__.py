@@ -21,6 +21,7 @@ COMMANDS = {
     "config": "Show every setting, its value and where that came from.",
     "demo": "Run real work on an embedded broker, without any server.",
     "dlq": "List, show, replay and purge dead-lettered messages.",
+    "graph": "Draw the boot steps of workers.",
     "purge": "Remove waiting messages.",
     "queues": "Show queues and what is in them.",
     "report": "Show versions and settings, for bug reports.",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from umbel.cli.user_options import ExtensibleCommand, all_options
+
 if TYPE_CHECKING:
     from umbel.app import Umbel
     from umbel.cli import Context
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 _LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
-@click.command()
+@click.command(cls=ExtensibleCommand)
 @click.option(
     "-P",
     "--pool",
@@ -88,6 +90,7 @@ def worker(
         exclude=_names(exclude_queues),
         hostname=_node_name(hostname or "umbel@%h"),
         grace=grace,
+        options=all_options(click.get_current_context(), app),
     )
     app.import_task_modules()
     app.finalize()

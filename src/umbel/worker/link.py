@@ -77,7 +77,7 @@ class Owner(Protocol):
 
 
 class Link:
-    """Opened by ``open`` (blocking), run by ``start``, ended by ``close`` (blocking)."""
+    """Opened by ``open`` (blocking), which also keeps the lease; run by ``start``, ended by ``close`` (blocking)."""
 
     def __init__(
         self,
@@ -114,12 +114,17 @@ class Link:
             broker.declare(each)
         self._consumer = broker.consumer(self.queues, name=self.name, lease=self.lease)
         self.board.lease_end = time.monotonic() + self._lease_span(self._consumer)
+        self._begin("renew", self._renew)
 
     def start(self) -> None:
-        for name, body in (("receive", self._receive), ("settle", self._settle), ("renew", self._renew)):
-            thread = threading.Thread(target=self._guard, args=(body,), name=f"umbel-{name}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        """Claim and settle."""
+        self._begin("receive", self._receive)
+        self._begin("settle", self._settle)
+
+    def _begin(self, name: str, body: Callable[[Consumer], None]) -> None:
+        thread = threading.Thread(target=self._guard, args=(body,), name=f"umbel-{name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def stop_claiming(self) -> None:
         """Claim nothing any more; a waiting receive is interrupted."""

@@ -1,56 +1,40 @@
 """The supervisor: the life of a worker, from the first fork to the last settlement.
 
-It never runs user code. ``Worker.run`` forks the nursery while the process is still single-threaded; then an event
-loop owns the pool of executors, the link to the broker, signals and upkeep, while the work itself passes through
-``flow`` in the threads of the link.
+It never runs tasks. ``Worker.run`` prepares the steps that a worker is made of (``components``, ``consumer``, and what
+users added), one of which forks the nursery while the process is still single-threaded; then an event loop starts and
+stops them, while the work itself passes through ``flow`` in the threads of the link.
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
 import gc
 import logging
-import signal
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from umbel.errors import OperationalError, UmbelError
+from umbel.bootsteps import Blueprint, HookThread, StartStopStep
 from umbel.executors.board import Board
-from umbel.executors.fresh import FreshNursery, check_unpatched
 from umbel.executors.lanes import find_lanes
-from umbel.executors.nursery import Nursery
-from umbel.executors.process import run_executor, run_lanes
-from umbel.executors.solo import Solo
+from umbel.worker.components import STEPS
 from umbel.worker.flow import Flow
-from umbel.worker.link import Link
-from umbel.worker.maintenance import maintain
-from umbel.worker.pool import ExecutorHandle, Pool, ProcessSource
 from umbel.worker.size import size_of
+from umbel.worker.stopping import EXIT_FAILURE, Shutdown
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
+    from umbel.worker.consumer import WorkerConsumer
+    from umbel.worker.pool import ExecutorHandle, Pool, ProcessSource
+    from umbel.worker.timer import Timer
 
 logger = logging.getLogger("umbel.worker")
 
-_KILL_AFTER = 3.0
-_EXIT_FAILURE = 70
 _GARBAGE_THRESHOLD = 20_000
 """Objects made between collections: what passes through the supervisor makes no cycles."""
 
-_RESTART_SOON = 30.0
-_LONGEST_RESTART_PAUSE = 5.0
-
-
-class Shutdown(enum.IntEnum):
-    """How the worker ends; a later request may only be colder."""
-
-    WARM = 1
-    """Running tasks finish, for at most the grace time; everything else is given back now."""
-    COLD = 2
-    """Running tasks are killed and given back now."""
+_START_TIMEOUT = 10.0
+"""Seconds that a step which is being started may take when the worker is to stop."""
 
 
 class Worker:
@@ -59,7 +43,13 @@ class Worker:
     ``pool``: the kind of lanes, by name. ``concurrency``: lanes of each process; with ``prefork``, processes.
     ``processes``: how many of them, 1 where not given. ``queues``/``exclude``: names, default all configured.
     ``hostname``: node name. ``grace``: seconds for which a warm shutdown waits for running tasks; None: for ever.
+    ``options``: for ``__init__`` of boot steps.
     """
+
+    nursery: ProcessSource | None = None
+    pool: Pool | None = None
+    timer: Timer
+    consumer: WorkerConsumer
 
     def __init__(
         self,
@@ -72,6 +62,7 @@ class Worker:
         exclude: Sequence[str] | None = None,
         hostname: str,
         grace: float | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         conf = app.conf
         self.app = app
@@ -81,96 +72,73 @@ class Worker:
         self.queues = app.consume_queues(queues, exclude)
         self.hostname = hostname
         self.grace = grace if grace is not None else conf.worker_shutdown_grace
+        self.options = dict(options or {})
         self.exit_code = 0
         self.board = Board(self.concurrency)
         self.flow = Flow(app, self.board, self._executors, self._notify, self._on_link_broken)
-        self.link: Link | None = None
-        self._pool: Pool | None = None
+        self.steps: list[StartStopStep] = []
+        self.hooks = HookThread("umbel-steps")
+        self.blueprint = Blueprint(app.steps["worker"], "worker", default_steps=STEPS, hooks=self.hooks)
         self._shutdown: Shutdown | None = None
+        self._failure: Exception | None = None
         self._changed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._restarting: asyncio.Task[None] | None = None
-        self._restarted_at = float("-inf")
-        self._restart_pause = 0.0
 
     def run(self) -> int:
-        """Work until told to stop; returns the exit code. The process must have no other threads yet."""
+        """Work until told to stop; returns the exit code. The process must have no other threads yet.
+
+        Raises StepError for a step that cannot be ordered, made or started; in the end, when all is stopped.
+        """
         self.app.finalize()
-        app = self.app
-        drivers = f"{type(app.broker).__name__}, {type(app.backend).__name__}"
+        drivers = f"{type(self.app.broker).__name__}, {type(self.app.backend).__name__}"
         logger.debug("drivers were loaded once, before executors are forked: %s", drivers)
-        nursery = self._open_nursery()
-        gc.freeze()
-        gc.set_threshold(_GARBAGE_THRESHOLD)
         try:
-            asyncio.run(self._main(nursery))
+            self.blueprint.apply(self, **self.options)
+            gc.freeze()
+            gc.set_threshold(_GARBAGE_THRESHOLD)
+            asyncio.run(self._main())
         finally:
-            nursery.close()
+            if self.nursery is not None:
+                self.nursery.close()
             self.flow.close()
             self.app.close()
             self.board.close()
         return self.exit_code
 
-    def _open_nursery(self) -> ProcessSource:
-        kind, lanes = self.kind, self.size.lanes
-        check_unpatched(kind.name)
-        if kind.patch:
-            return FreshNursery(kind, self.app, self.board, lanes, self.hostname)
-        body = run_lanes if kind.in_supervisor else run_executor
-        run = partial(body, kind, self.app, self.board, lanes, self.hostname)
-        return Solo(run) if kind.in_supervisor else Nursery(run)
-
     # -- life --
 
-    async def _main(self, nursery: ProcessSource) -> None:
-        self._loop = loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal, Shutdown.WARM)
-        loop.add_signal_handler(signal.SIGQUIT, self._on_signal, Shutdown.COLD)
-        self._pool = Pool(nursery, self.size.processes, self, self.size.lanes)
-        self._pool.start()
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
         try:
-            await self._connect()
-            async with asyncio.TaskGroup() as group:
-                upkeep = group.create_task(maintain(self))
-                await self._until(lambda: self._shutdown is not None)
-                upkeep.cancel()
-            await self._stop(self._pool)
+            starting = self._loop.create_task(self._start())
+            await self.until(lambda: self.stopping)
+            await asyncio.wait({starting}, timeout=_START_TIMEOUT)
+            starting.cancel()
+            await asyncio.wait({starting})
         finally:
-            self._pool.close()
+            await self.blueprint.close(self)
+            await self.blueprint.stop(self, terminate=self.is_cold)
+            await self.blueprint.shutdown(self)
+            self.hooks.close()
+        if self._failure is not None:
+            raise self._failure
 
-    async def _connect(self) -> None:
-        """Open the link, trying for as long as the settings allow. Raises OperationalError after that."""
-        conf = self.app.conf
-        attempts, delay = 0, 0.2
-        while self._shutdown is None:
-            link = Link(
-                self.app,
-                self.queues,
-                name=self.hostname,
-                lease=conf.worker_lease,
-                renewal=conf.worker_lease_renewal,
-                board=self.board,
-                owner=self.flow,
-            )
-            try:
-                await asyncio.to_thread(link.open)
-            except OperationalError as error:
-                attempts += 1
-                limit = conf.broker_connection_max_retries
-                if not conf.broker_connection_retry_on_startup or (limit and attempts > limit):
-                    raise
-                logger.error("the broker cannot be reached, trying again in %.1f s: %s", delay, error)
-                await self._until(lambda: self._shutdown is not None, delay)
-                delay = min(delay * 2, 10.0)
-                continue
-            self.link = link
-            self.flow.attach(link)
-            link.start()
-            logger.info("ready", extra={"data": {"node": self.hostname, "queues": [q.name for q in self.queues]}})
-            return
+    async def _start(self) -> None:
+        try:
+            await self.blueprint.start(self)
+        except Exception as error:
+            self.fail(error)
 
-    async def _until(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
+    @property
+    def stopping(self) -> bool:
+        """Whether a shutdown has begun."""
+        return self._shutdown is not None
+
+    def is_cold(self) -> bool:
+        """Whether running tasks are not waited for."""
+        return self._shutdown is Shutdown.COLD
+
+    async def until(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait until ``condition`` is true, checked after every change; false after ``timeout`` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not condition():
@@ -184,75 +152,51 @@ class Worker:
                 return condition()
         return True
 
+    def call_soon(self, function: Callable[..., None], *args: Any) -> None:
+        """Call a function in the event loop; any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(function, *args)
+
     def _notify(self) -> None:
         """Something has changed; any thread."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._changed.set)
+        self.call_soon(self._changed.set)
 
-    def _on_signal(self, request: Shutdown) -> None:
-        if self._shutdown is not None:
-            request = Shutdown.COLD
-        self.shut_down(request)
+    # -- stopping --
+
+    def on_signal(self, request: Shutdown) -> None:
+        """A signal asks for a shutdown; when one has begun, for a cold one. Loop thread."""
+        self.shut_down(Shutdown.COLD if self.stopping else request)
 
     def shut_down(self, how: Shutdown, exit_code: int = 0) -> None:
         """Begin to stop; a second, colder request overtakes the first. Loop thread."""
         if self._shutdown is None or how > self._shutdown:
             logger.info("%s shutdown", how.name.lower())
-            self._shutdown = how
             self.exit_code = self.exit_code or exit_code
+            self._stop(how)
+
+    def give_up(self, exit_code: int) -> None:
+        """Cold shutdown with this exit code; what is wrong was logged. Loop thread."""
+        self.shut_down(Shutdown.COLD, exit_code)
+
+    def fail(self, error: Exception) -> None:
+        """Stop as in a warm shutdown, and raise ``error`` in the end. Loop thread."""
+        self._failure = self._failure or error
+        if not self.stopping:
+            self._stop(Shutdown.WARM)
+
+    def _stop(self, how: Shutdown) -> None:
+        self._shutdown = how
+        self.blueprint.interrupt()
+        self.consumer.blueprint.interrupt()
         self._changed.set()
 
-    async def _stop(self, pool: Pool) -> None:
-        if self.link is not None:
-            self.link.stop_claiming()
-        self.flow.stop()
-        await self._until(lambda: self._shutdown is Shutdown.COLD or not self.flow.busy(), self.grace)
-        if self.flow.busy():
-            self.flow.give_back_running()
-            pool.kill()
-        pool.stop()
-        if not await pool.wait_stopped(_KILL_AFTER):
-            pool.kill()
-            await pool.wait_stopped(_KILL_AFTER)
-        if self.link is not None:
-            await asyncio.to_thread(self.link.close)
-
-    # -- the link --
+    # -- the link and the pool --
 
     def _on_link_broken(self, error: BaseException) -> None:
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._begin_restart, str(error))
-
-    def _begin_restart(self, reason: str) -> None:
-        if self._restarting is None and self._shutdown is None:
-            self._restarting = asyncio.get_running_loop().create_task(self.restart_link(reason))
-
-    async def restart_link(self, reason: str) -> None:
-        """Throw the link away with all it holds, and make a new one; with back-off when this happens again soon."""
-        now = time.monotonic()
-        soon = now - self._restarted_at < _RESTART_SOON
-        self._restarted_at = now
-        self._restart_pause = min(2 * self._restart_pause or 0.1, _LONGEST_RESTART_PAUSE) if soon else 0.0
-        logger.error("a new link to the broker is made: %s", reason)
-        old, self.link = self.link, None
-        self.flow.attach(None)
-        if old is not None:
-            await asyncio.to_thread(old.close, 2.0)
-        self.board.begin_lease()
-        self.flow.on_lease_lost()
-        await self._until(lambda: self._shutdown is not None, self._restart_pause)
-        try:
-            await self._connect()
-        except UmbelError:
-            logger.exception("no new link could be made")
-            self.shut_down(Shutdown.COLD, _EXIT_FAILURE)
-        finally:
-            self._restarting = None
-
-    # -- the pool --
+        self.consumer.request_restart(str(error))
 
     def _executors(self) -> list[ExecutorHandle]:
-        return list(self._pool.executors.values()) if self._pool is not None else []
+        return list(self.pool.executors.values()) if self.pool is not None else []
 
     def on_executor_started(self, executor: ExecutorHandle) -> None:
         self.flow.on_executor_started(executor)
@@ -262,4 +206,4 @@ class Worker:
 
     def on_nursery_lost(self) -> None:
         logger.critical("the nursery process died; everything is given back and the worker exits")
-        self.shut_down(Shutdown.COLD, _EXIT_FAILURE)
+        self.give_up(EXIT_FAILURE)

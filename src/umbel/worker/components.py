@@ -1,0 +1,119 @@
+"""The steps of every worker. What each one starts it also stops."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from umbel.bootsteps import StartStopStep
+from umbel.worker import pool, timer
+from umbel.worker.consumer import WorkerConsumer
+from umbel.worker.sources import open_source
+from umbel.worker.stopping import Shutdown
+
+if TYPE_CHECKING:
+    from umbel.worker.supervisor import Worker
+
+_KILL_AFTER = 3.0
+
+
+class Signals(StartStopStep):
+    """TERM and INT: warm shutdown, cold when it has begun already; QUIT: cold. Heard until the end."""
+
+    blueprint = "worker"
+    requests = {signal.SIGTERM: Shutdown.WARM, signal.SIGINT: Shutdown.WARM, signal.SIGQUIT: Shutdown.COLD}
+
+    async def start(self, worker: Worker) -> None:
+        loop = asyncio.get_running_loop()
+        for number, request in self.requests.items():
+            loop.add_signal_handler(number, worker.on_signal, request)
+
+
+class Timer(StartStopStep):
+    """``worker.timer``, for the steps of users."""
+
+    blueprint = "worker"
+
+    def create(self, worker: Worker) -> None:
+        worker.timer = timer.Timer()
+
+    async def start(self, worker: Worker) -> None:
+        worker.timer.start()
+
+    async def shutdown(self, worker: Worker) -> None:
+        worker.timer.stop()
+
+
+class Pool(StartStopStep):
+    """The nursery, forked while the process has one thread, and the executors.
+
+    Stops when tasks that run have ended, or the grace time has; ends last, after their outcomes were settled.
+    """
+
+    blueprint = "worker"
+    requires = (Signals,)
+    stop_timeout = None
+
+    def create(self, worker: Worker) -> None:
+        lanes = worker.size.lanes
+        worker.nursery = open_source(worker.kind, worker.app, worker.board, lanes, worker.hostname)
+
+    async def start(self, worker: Worker) -> None:
+        assert worker.nursery is not None
+        worker.pool = executors = pool.Pool(worker.nursery, worker.size.processes, worker, worker.size.lanes)
+        executors.start()
+
+    async def stop(self, worker: Worker) -> None:
+        flow, executors = worker.flow, worker.pool
+        assert executors is not None
+        await worker.until(lambda: worker.is_cold() or not flow.busy(), worker.grace)
+        if flow.busy():
+            flow.give_back_running()
+            executors.kill()
+        executors.stop()
+        if not await executors.wait_stopped(_KILL_AFTER):
+            executors.kill()
+            await executors.wait_stopped(_KILL_AFTER)
+
+    async def shutdown(self, worker: Worker) -> None:
+        if worker.pool is not None:
+            worker.pool.close()
+
+    def info(self, obj: Worker) -> Mapping[str, Any]:
+        executors = obj.pool.executors.values() if obj.pool is not None else ()
+        processes = [executor.pid for executor in executors if executor.pid]
+        return {"pool": {"max-concurrency": obj.concurrency, "processes": processes}}
+
+
+class Consumer(StartStopStep):
+    """The consuming side; see ``umbel.worker.consumer``. Its steps are made before any step is created."""
+
+    blueprint = "worker"
+    requires = (Pool,)
+    last = True
+    stop_timeout = None
+
+    def __init__(self, worker: Worker, **options: Any) -> None:
+        super().__init__(worker, **options)
+        worker.consumer = WorkerConsumer(worker, options)
+
+    async def start(self, worker: Worker) -> None:
+        await worker.consumer.start()
+
+    async def close(self, worker: Worker) -> None:
+        await worker.consumer.close()
+
+    async def stop(self, worker: Worker) -> None:
+        await worker.consumer.stop()
+
+    async def shutdown(self, worker: Worker) -> None:
+        await worker.consumer.shutdown()
+
+    def info(self, obj: Worker) -> Mapping[str, Any]:
+        return obj.consumer.blueprint.info(obj.consumer)
+
+
+STEPS = (Signals, Timer, Pool, Consumer)
+"""The steps of every worker."""
