@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,16 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 from umbel.bootsteps import Blueprint, HookThread, StartStopStep
 from umbel.executors.board import Board
+from umbel.executors.lanes import find_lanes
 from umbel.signals import celeryd_after_setup, celeryd_init, worker_init, worker_shutdown, worker_shutting_down
 from umbel.worker.components import STEPS
 from umbel.worker.flow import Flow
+from umbel.worker.size import size_of
 from umbel.worker.stopping import EXIT_FAILURE, Shutdown
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
-    from umbel.executors.nursery import Nursery
     from umbel.worker.consumer import WorkerConsumer
-    from umbel.worker.pool import ExecutorHandle, Pool
+    from umbel.worker.pool import ExecutorHandle, Pool, ProcessSource
     from umbel.worker.timer import Timer
 
 logger = logging.getLogger("umbel.worker")
@@ -42,12 +42,13 @@ _START_TIMEOUT = 10.0
 class Worker:
     """One worker node.
 
-    ``concurrency``: executor processes (default: CPUs). ``queues``/``exclude``: names, default all configured.
+    ``pool``: the kind of lanes, by name. ``concurrency``: lanes of each process; with ``prefork``, processes.
+    ``processes``: how many of them, 1 where not given. ``queues``/``exclude``: names, default all configured.
     ``hostname``: node name. ``grace``: seconds for which a warm shutdown waits for running tasks; None: for ever.
     ``options``: what the command line said, for ``__init__`` of boot steps and receivers of ``celeryd_init``.
     """
 
-    nursery: Nursery | None = None
+    nursery: ProcessSource | None = None
     pool: Pool | None = None
     timer: Timer
     consumer: WorkerConsumer
@@ -56,7 +57,9 @@ class Worker:
         self,
         app: Umbel,
         *,
+        pool: str | None = None,
         concurrency: int | None = None,
+        processes: int | None = None,
         queues: Sequence[str] | None = None,
         exclude: Sequence[str] | None = None,
         hostname: str,
@@ -68,7 +71,9 @@ class Worker:
         self.hostname = hostname
         self.options = dict(options or {})
         celeryd_init.send(sender=hostname, instance=self, conf=conf, options=self.options)
-        self.concurrency = concurrency or conf.worker_concurrency or os.cpu_count() or 1
+        self.kind = find_lanes(pool or conf.worker_pool)
+        self.size = size_of(self.kind, conf, concurrency, processes)
+        self.concurrency = self.size.processes * self.size.lanes
         self.queues = app.consume_queues(queues, exclude)
         self.grace = grace if grace is not None else conf.worker_shutdown_grace
         self.exit_code = 0
