@@ -159,6 +159,28 @@ def test_the_way_of_a_task(log: Log, tasks: ModuleType, start: Callable[..., Wor
         assert log.lines("task_postrun", id=result.id)[0]["state"] == "SUCCESS"
 
 
+@pytest.mark.parametrize("pool", ["threads", "asyncio", "gevent", "solo"])
+def test_every_pool_sends_them(
+    log: Log, tasks: ModuleType, start: Callable[..., WorkerProcess], pool: str, system: str
+) -> None:
+    if system != "sqlite":
+        pytest.skip("the pool makes the difference, not the broker")
+    if pool == "gevent":
+        pytest.importorskip("gevent")
+    worker = start("-P", pool, "-c", "2" if pool != "solo" else "1")
+    results = [task.delay(number, 1) for number in range(10) for task in (tasks.add, tasks.add_later)]
+    assert sum(result.get(timeout=TIMEOUT) for result in results) == 110
+    pid = log.wait("worker_process_init")["pid"]
+    assert (pid == worker.process.pid) == (pool == "solo")
+    ids = sorted(result.id for result in results)
+    for name in ("task_prerun", "task_postrun"):
+        told = log.lines(name)
+        assert sorted(line["id"] for line in told) == ids and {line["pid"] for line in told} == {pid}
+    assert len(log.lines("task_success", pid=pid)) == 20
+    assert worker.stop() == 0
+    assert [line["pid"] for line in log.lines("worker_process_shutdown")] == [pid]
+
+
 def test_failures_and_retries(log: Log, tasks: ModuleType, start: Callable[..., WorkerProcess]) -> None:
     worker = start("-c", "1")
     supervisor, (executor,) = worker.process.pid, worker.executor_pids()
