@@ -80,6 +80,8 @@ class Umbel:
         self.main = main
         self.strict_typing = strict_typing
         self.finalized = False
+        self.imported_as: str | None = None
+        """By which name ``-A`` found it; None when it came otherwise."""
         self._autofinalize = autofinalize
         self._base = task_cls
         self.registered = tasks if tasks is not None else TaskRegistry()

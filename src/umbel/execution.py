@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from time import perf_counter
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
@@ -45,11 +45,21 @@ if TYPE_CHECKING:
     from umbel.app import Umbel
     from umbel.task import Task
 
-__all__ = ["Outcome", "close_loop", "execute", "execute_async", "execute_message", "read_call", "run_in_loop"]
+__all__ = [
+    "Outcome",
+    "close_loop",
+    "execute",
+    "execute_async",
+    "execute_message",
+    "execute_message_async",
+    "read_call",
+    "run_in_loop",
+]
 
 log = logging.getLogger("umbel.task")
 
 RunCoroutine = Callable[[Coroutine[Any, Any, Any]], Any]
+Call = tuple["Task[..., Any]", Request, Any, Any]
 
 
 class Outcome(Struct, kw_only=True):
@@ -312,22 +322,67 @@ def execute_message(
     A message that cannot be read ends in the dead letters, with a stored FAILURE where its id is known; one whose task
     is not known here is parked.
     """
+    call = _call_of(app, message, hostname, redelivered, deliveries, report)
+    if type(call) is Outcome:
+        return call
+    task, request, args, kwargs = cast("Call", call)
+    return execute(app, task, request, args, kwargs, run_coroutine=run_coroutine)
+
+
+async def execute_message_async(
+    app: Umbel,
+    message: Message,
+    *,
+    in_thread: Callable[[Callable[[], Outcome]], Awaitable[Outcome]],
+    hostname: str = "",
+    redelivered: bool = False,
+    deliveries: int = 0,
+    report: Callable[[Result], None] | None = None,
+) -> Outcome:
+    """As ``execute_message``: async tasks are awaited here, others run by ``in_thread``. Never raises.
+
+    A task whose asyncio task is cancelled ends as FAILURE.
+    """
+    call = _call_of(app, message, hostname, redelivered, deliveries, report)
+    if type(call) is Outcome:
+        return call
+    task, request, args, kwargs = cast("Call", call)
+    plan = plan_of(task)
+    if not plan.is_coroutine:
+        return await in_thread(lambda: execute(app, task, request, args, kwargs))
+    started = perf_counter()
     try:
-        task, request, args, kwargs = read_call(app, message)
+        return await execute_async(app, task, request, args, kwargs)
+    except asyncio.CancelledError as error:
+        return _ended(app, task, plan, request, error, perf_counter() - started)
+
+
+def _call_of(
+    app: Umbel,
+    message: Message,
+    hostname: str,
+    redelivered: bool,
+    deliveries: int,
+    report: Callable[[Result], None] | None,
+) -> Call | Outcome:
+    """The call that is to be made, or the outcome where there is none."""
+    try:
+        call = read_call(app, message)
     except NotRegistered as error:
         return Outcome(state="REJECTED", action=Action.PARK, reason=str(error), error_repr=error_text(error))
     except (MessageError, InvalidTaskError, MissingExtra) as error:
         return unreadable(app, message, error)
+    task, request = call[0], call[1]
     if message.expires is not None and message.expires < now():
         return _expired(app, task, request)
     request.hostname = hostname
     request.redelivered = redelivered
     request.deliveries = deliveries
     request.reporter = report
-    return execute(app, task, request, args, kwargs, run_coroutine=run_coroutine)
+    return call
 
 
-def read_call(app: Umbel, message: Message) -> tuple[Task[..., Any], Request, Any, Any]:
+def read_call(app: Umbel, message: Message) -> Call:
     """The task, request and arguments of a message.
 
     Raises ContentDisallowed before anything of the body is decoded, DecodeError, InvalidTaskError, NotRegistered.

@@ -25,6 +25,12 @@ def find_app(spec: str) -> Umbel:
 
     Raises ConfigurationError saying what was looked for; errors inside the imported modules are passed on.
     """
+    app = _find(spec)
+    app.imported_as = spec
+    return app
+
+
+def _find(spec: str) -> Umbel:
     here = os.getcwd()
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)

@@ -19,11 +19,14 @@ Style = Literal["text", "json"]
 _COLOURS = {"DEBUG": "\x1b[2m", "WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[1;31m"}
 _RESET = "\x1b[0m"
 
+_configured: dict[str, Any] = {}
+
 
 def configure(
     level: str | int = "INFO", style: Style = "text", file: str | None = None, color: bool | None = None
 ) -> None:
     """Send all records from ``level`` on to ``file``, or to standard error. Replaces handlers set here before."""
+    _configured.update(level=level, style=style, file=file, color=color)
     stream: IO[str] = open(file, "a", encoding="utf-8", buffering=1) if file else sys.stderr  # noqa: SIM115
     if color is None:
         color = not file and stream.isatty() and "NO_COLOR" not in os.environ
@@ -34,6 +37,11 @@ def configure(
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level)
+
+
+def configuration() -> dict[str, Any]:
+    """The arguments of the last ``configure``, for another process to do the same."""
+    return dict(_configured)
 
 
 class TextFormatter(logging.Formatter):

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+from umbel.brokers.polling import new_poll
 from umbel.brokers.redis_server import Server
 from umbel.errors import BrokerError, MissingExtra, OperationalError, UmbelError
 
@@ -94,7 +95,7 @@ class Link:
             self.closed = True
             raise OperationalError(f"cannot connect to {server.shown}: {error}") from error
         self._socket.setblocking(False)
-        self._readable = select.poll()
+        self._readable = new_poll()
         self._readable.register(self._socket, select.POLLIN)
         self._calm = self._in_vain = 0
         try:
@@ -123,7 +124,7 @@ class Link:
 
     def _send_rest(self, rest: memoryview, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        writable = select.poll()
+        writable = new_poll()
         writable.register(self._socket, select.POLLOUT)
         while rest:
             left = deadline - time.monotonic()

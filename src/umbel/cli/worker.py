@@ -20,16 +20,26 @@ _LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
 @click.command(cls=ExtensibleCommand)
-@click.option("-c", "--concurrency", type=click.IntRange(min=1), help="Executor processes [default: CPUs].")
+@click.option(
+    "-P",
+    "--pool",
+    metavar="NAME",
+    help="Kind of lanes: prefork, threads, asyncio, gevent, eventlet, solo or your own [default: prefork].",
+)
+@click.option(
+    "-c",
+    "--concurrency",
+    type=click.IntRange(min=1),
+    help="Tasks at a time in each process; with prefork, processes [default: CPUs; asyncio and greenlets 100].",
+)
+@click.option("--processes", type=click.IntRange(min=1), help="Processes with that many lanes each [default: 1].")
 @click.option("-Q", "--queues", metavar="A,B", help="Queues to consume [default: all configured].")
 @click.option("-X", "--exclude-queues", metavar="A,B", help="Configured queues not to consume.")
 @click.option("-n", "--hostname", metavar="NAME", help="Node name; %h host, %n name, %d domain [default: umbel@%h].")
 @click.option("-l", "--loglevel", type=click.Choice(_LEVELS, case_sensitive=False), default="INFO", show_default=True)
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("-f", "--logfile", type=click.Path(dir_okay=False), help="Append the log to this file.")
-@click.option(
-    "--prefetch-multiplier", type=click.IntRange(min=1), help="Messages held per executor [default: adaptive]."
-)
+@click.option("--prefetch-multiplier", type=click.IntRange(min=1), help="Messages held per lane [default: adaptive].")
 @click.option(
     "--grace", type=click.FloatRange(min=0), help="Seconds that TERM waits for running tasks [default: for ever]."
 )
@@ -38,7 +48,9 @@ _LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 @click.pass_obj
 def worker(
     context: Context,
+    pool: str | None,
     concurrency: int | None,
+    processes: int | None,
     queues: str | None,
     exclude_queues: str | None,
     hostname: str | None,
@@ -59,6 +71,7 @@ def worker(
     Examples:
       umbel -A proj worker
       umbel -A proj worker -c 8 -Q emails,reports -n mailer@%h
+      umbel -A proj worker --pool gevent --processes 2 -c 500
       umbel -A proj worker --loglevel debug --log-format json
     """
     from umbel import logs
@@ -70,7 +83,9 @@ def worker(
         app.conf.assign({"worker_prefetch_multiplier": prefetch_multiplier}, "the command line")
     node = Worker(
         app,
+        pool=pool,
         concurrency=concurrency,
+        processes=processes,
         queues=_names(queues),
         exclude=_names(exclude_queues),
         hostname=_node_name(hostname or "umbel@%h"),
@@ -111,7 +126,7 @@ def _banner(app: Umbel, node: Worker) -> str:
         f"  app         {app.main or '-'}",
         f"  broker      {redact(app.broker.url)}",
         f"  results     {redact(app.backend.url)}",
-        f"  concurrency {node.concurrency} (prefork)",
+        f"  concurrency {node.size} ({node.kind.name})",
         f"  queues      {', '.join(queue.name for queue in node.queues)}",
         "  tasks       " + ("\n              ".join(shown) or "none"),
     ]

@@ -1,7 +1,7 @@
 """The board: memory that supervisor and executors share, read and written without any message.
 
-Slot 0 holds until when the worker's lease is known to be good, and how many leases there were; then one slot per
-executor with the number of the task it runs and since when. All times are ``time.monotonic`` seconds, which is one
+Slot 0 holds until when the worker's lease is known to be good, and how many leases there were; then one slot for
+each lane with the number of the task it runs and since when. All times are ``time.monotonic`` seconds, which is one
 clock for all processes of a machine.
 A slot is written by one process only; aligned eight-byte stores do not tear on the platforms CPython runs on.
 """
@@ -9,19 +9,26 @@ A slot is written by one process only; aligned eight-byte stores do not tear on 
 from __future__ import annotations
 
 import mmap
+import os
+import tempfile
 import time
 
 _SLOT = 2
 
 
 class Board:
-    """Made by the supervisor before the first fork, inherited by all."""
+    """Made by the supervisor before the first fork, inherited by all; another program opens it by its descriptor."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, fd: int | None = None) -> None:
         self.slots = slots
-        self._memory = mmap.mmap(-1, 8 * _SLOT * (slots + 1))
+        size = 8 * _SLOT * (slots + 1)
+        self._fd = _new_memory(size) if fd is None else fd
+        self._memory = mmap.mmap(self._fd, size)
         self._numbers = memoryview(self._memory).cast("Q")
         self._times = memoryview(self._memory).cast("d")
+
+    def fileno(self) -> int:
+        return self._fd
 
     @property
     def lease_end(self) -> float:
@@ -44,7 +51,7 @@ class Board:
         return time.monotonic() < self._times[0]
 
     def begin(self, slot: int, number: int) -> None:
-        """The executor in ``slot`` begins task ``number``."""
+        """The lane of ``slot`` begins task ``number``."""
         at = _SLOT * (slot + 1)
         self._times[at + 1] = time.monotonic()
         self._numbers[at] = number
@@ -53,7 +60,7 @@ class Board:
         self._numbers[_SLOT * (slot + 1)] = 0
 
     def running(self, slot: int) -> tuple[int, float]:
-        """The number of the task that runs in ``slot`` (0: none) and when it began."""
+        """The number of the task that the lane of ``slot`` runs (0: none) and when it began."""
         at = _SLOT * (slot + 1)
         return self._numbers[at], self._times[at + 1]
 
@@ -61,3 +68,14 @@ class Board:
         self._numbers.release()
         self._times.release()
         self._memory.close()
+        os.close(self._fd)
+
+
+def _new_memory(size: int) -> int:
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("umbel-board", os.MFD_CLOEXEC)
+    else:
+        fd, path = tempfile.mkstemp(prefix="umbel-board-")
+        os.unlink(path)
+    os.ftruncate(fd, size)
+    return fd

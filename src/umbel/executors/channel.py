@@ -14,9 +14,12 @@ import os
 import socket
 import struct
 import sys
+import threading
 from array import array
 from collections import deque
 from typing import Protocol
+
+from umbel.executors.originals import original
 
 INLINE_LIMIT = 60 * 1024
 BUFFER_SIZE = 8 << 20
@@ -37,7 +40,7 @@ class SupervisorEnd(Protocol):
         ...
 
     def send(self, packet: bytes) -> bool:
-        """False when the channel is full; nothing was sent then."""
+        """False when the channel is full, or the executor reads no more; nothing was sent then."""
         ...
 
     def receive(self, limit: int) -> list[bytes]:
@@ -54,10 +57,16 @@ class SupervisorEnd(Protocol):
 class ExecutorEnd(Protocol):
     """The executor's side; blocks."""
 
-    def send(self, packet: bytes) -> None: ...
+    def send(self, packet: bytes) -> None:
+        """Any thread."""
+        ...
 
     def receive(self) -> bytes | None:
-        """The next packet; None when the supervisor has gone."""
+        """The next packet; None when the supervisor has gone, or after ``finish``."""
+        ...
+
+    def finish(self) -> None:
+        """Read no more: whoever waits in ``receive`` gets None. Sending goes on."""
         ...
 
 
@@ -67,8 +76,9 @@ def open_channel() -> SupervisorEnd:
 
 
 def open_executor_end(fd: int) -> ExecutorEnd:
-    """The executor's side of a channel, from the descriptor that ``executor_fd`` named."""
-    end = socket.socket(fileno=fd)
+    """The executor's side of a channel, from the descriptor that ``executor_fd`` named. It blocks the whole
+    process even where gevent or eventlet have patched the sockets of everybody else."""
+    end: socket.socket = original("socket", "socket")(fileno=fd)
     end.setblocking(True)
     return PacketEnd(end) if end.type == getattr(socket, "SOCK_SEQPACKET", None) else StreamEnd(end)
 
@@ -95,7 +105,7 @@ def _receive_packet(end: socket.socket, buffer: bytearray, flags: int = 0) -> by
     size, ancillary, _, _ = end.recvmsg_into([buffer], _FD_SPACE, flags)
     if ancillary:
         (memory,) = array("i", ancillary[0][2])
-        with os.fdopen(memory, "rb") as file:
+        with open(memory, "rb") as file:
             file.seek(0)
             return file.read()
     return bytes(memoryview(buffer)[:size]) if size else None
@@ -120,7 +130,7 @@ class PacketChannel:
     def send(self, packet: bytes) -> bool:
         try:
             _send_packet(self._own, packet)
-        except BlockingIOError:
+        except (BlockingIOError, BrokenPipeError):
             return False
         return True
 
@@ -159,6 +169,20 @@ class PacketEnd:
 
     def receive(self) -> bytes | None:
         return _receive_packet(self._end, self._buffer)
+
+    def fileno(self) -> int:
+        return self._end.fileno()
+
+    def send_now(self, packet: bytes) -> None:
+        """Raises BlockingIOError, and nothing was sent, when it would have to wait."""
+        _send_packet(self._end, packet, socket.MSG_DONTWAIT)
+
+    def receive_now(self) -> bytes | None:
+        """As ``receive``. Raises BlockingIOError when there is no packet yet."""
+        return _receive_packet(self._end, self._buffer, socket.MSG_DONTWAIT)
+
+    def finish(self) -> None:
+        self._end.shutdown(socket.SHUT_RD)
 
 
 # -- streams -------------------------------------------------------------------------------------------------
@@ -230,9 +254,11 @@ class StreamEnd:
     def __init__(self, end: socket.socket) -> None:
         self._end = end
         self._file = end.makefile("rb")
+        self._sending = threading.Lock()
 
     def send(self, packet: bytes) -> None:
-        self._end.sendall(_LENGTH.pack(len(packet)) + packet)
+        with self._sending:
+            self._end.sendall(_LENGTH.pack(len(packet)) + packet)
 
     def receive(self) -> bytes | None:
         head = self._file.read(_LENGTH.size)
@@ -241,3 +267,28 @@ class StreamEnd:
         (size,) = _LENGTH.unpack(head)
         body = self._file.read(size)
         return body if len(body) == size else None
+
+    def finish(self) -> None:
+        self._end.shutdown(socket.SHUT_RD)
+
+
+# -- several lanes -------------------------------------------------------------------------------------------
+
+
+class SharedEnd:
+    """One end for several threads, or greenlets where locks are theirs. One of them waits for the next packet, the
+    others for their turn: the kernel would wake all of them for each packet."""
+
+    def __init__(self, end: ExecutorEnd) -> None:
+        self._end = end
+        self._turn = threading.Lock()
+
+    def send(self, packet: bytes) -> None:
+        self._end.send(packet)
+
+    def receive(self) -> bytes | None:
+        with self._turn:
+            return self._end.receive()
+
+    def finish(self) -> None:
+        self._end.finish()

@@ -1,31 +1,30 @@
-"""The main loop of a prefork executor: read a packet, run the task, send the outcome."""
+"""The main loop of a lane: read a packet, run the task, send the outcome.
+
+One process runs one of them, or several in threads or greenlets (``lanes``); coroutines have a loop of their own.
+"""
 
 from __future__ import annotations
 
-import logging
 import os
-import signal
 import time
 from typing import TYPE_CHECKING
 
-from umbel.errors import UmbelError
 from umbel.execution import execute_message
 from umbel.executors import packets
-from umbel.executors.channel import ExecutorEnd, open_executor_end
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
     from umbel.backends.base import Result
     from umbel.execution import Outcome
     from umbel.executors.board import Board
+    from umbel.executors.channel import ExecutorEnd
 
-_LEASE_POLL = 0.05
-
-logger = logging.getLogger("umbel.executor")
+LEASE_POLL = 0.05
+"""Seconds between looks at a lease that is in doubt."""
 
 
 class Executor:
-    """Runs one task at a time in this process until it is told to stop or its supervisor has gone."""
+    """Runs one task at a time in this thread until it is told to stop or its supervisor has gone."""
 
     def __init__(self, app: Umbel, end: ExecutorEnd, board: Board, slot: int, hostname: str) -> None:
         self.app = app
@@ -54,8 +53,9 @@ class Executor:
             )
             if os.getpid() != pid:
                 os._exit(0)  # a child that the task forked came back from it: it is no executor
+            report = packets.encode_report(number, packed(outcome))
             board.end(slot)
-            end.send(packets.encode_report(number, _packed(outcome)))
+            end.send(report)
 
     def _report(self, result: Result) -> None:
         self.end.send(packets.encode_state(self._number, result))
@@ -67,11 +67,12 @@ class Executor:
         """
         number = self.board.lease_number
         while not self.board.lease_is_good():
-            time.sleep(_LEASE_POLL)
+            time.sleep(LEASE_POLL)
         return self.board.lease_number == number
 
 
-def _packed(outcome: Outcome) -> packets.Report:
+def packed(outcome: Outcome) -> packets.Report:
+    """What the supervisor is told of an outcome."""
     return packets.Report(
         outcome.state,
         outcome.runtime,
@@ -88,17 +89,3 @@ def _packed(outcome: Outcome) -> packets.Report:
 def _encodable(text: str) -> str:
     """Text of users' errors may hold lone surrogates, which no encoding takes."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def run_executor(app: Umbel, fd: int, board: Board, slot: int, hostname: str) -> None:
-    """Body of a freshly forked executor process. Returns when it is to exit."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    app.after_fork()
-    try:
-        Executor(app, open_executor_end(fd), board, slot, hostname).run()
-    finally:
-        try:
-            app.close()
-        except UmbelError:
-            logger.warning("closing the connections of an executor failed", exc_info=True)

@@ -15,7 +15,6 @@ import ctypes
 import gc
 import logging
 import os
-import select
 import signal
 import socket
 import sys
@@ -29,8 +28,12 @@ import msgspec
 from msgspec import Struct
 
 from umbel.errors import UmbelError
+from umbel.executors.originals import original
 
 logger = logging.getLogger("umbel.worker.nursery")
+
+_fork, _waitpid, _read = original("os", "fork"), original("os", "waitpid"), original("os", "read")
+_select, _signal = original("select", "select"), original("signal", "signal")
 
 _PR_SET_PDEATHSIG = 1
 _RECEIVE_SIZE = 1 << 16
@@ -83,7 +86,7 @@ class Nursery:
                 "threads were started while the application was imported; forking is not safe with them: %s",
                 ", ".join(names),
             )
-        own, theirs = socket.socketpair(socket.AF_UNIX, _kind())
+        own, theirs = open_control()
         sys.stdout.flush()
         sys.stderr.flush()
         gc.collect()
@@ -92,8 +95,11 @@ class Nursery:
         self.pid = os.fork()
         if self.pid == 0:
             own.close()
-            _run_and_exit(lambda: _NurseryProcess(theirs, body, parent).run())
+            run_and_exit(lambda: NurseryProcess(theirs, body, parent).run())
         gc.unfreeze()
+        self._attend(own, theirs)
+
+    def _attend(self, own: socket.socket, theirs: socket.socket) -> None:
         theirs.close()
         own.setblocking(False)
         self._control = own
@@ -125,6 +131,13 @@ class Nursery:
                 raise NurseryLost("the nursery process died")
             news.append(_news_decoder.decode(packet))
 
+    def kill(self, pid: int) -> None:
+        """End an executor at once; the news of its exit follows."""
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            logger.debug("executor %d has gone already", pid)
+
     def close(self) -> None:
         """End the nursery and every executor that is left, at once."""
         self._control.close()
@@ -132,11 +145,17 @@ class Nursery:
             os.waitpid(self.pid, 0)
 
 
-def _kind() -> int:
-    return socket.SOCK_SEQPACKET if sys.platform.startswith("linux") else socket.SOCK_DGRAM
+def _ignore(number: int, frame: object) -> None:
+    """A handler that lets the wake-up descriptor tell of a signal."""
 
 
-def _run_and_exit(body: Callable[[], None]) -> NoReturn:
+def open_control() -> tuple[socket.socket, socket.socket]:
+    """The two ends between supervisor and nursery."""
+    linux = sys.platform.startswith("linux")
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET if linux else socket.SOCK_DGRAM)
+
+
+def run_and_exit(body: Callable[[], None]) -> NoReturn:
     """Run ``body`` and end this forked process without running its parent's exit handlers."""
     status = 1
     try:
@@ -153,8 +172,8 @@ def _run_and_exit(body: Callable[[], None]) -> NoReturn:
         os._exit(status)
 
 
-class _NurseryProcess:
-    """What runs in the nursery."""
+class NurseryProcess:
+    """What runs in the nursery, also in one whose application is patched."""
 
     def __init__(self, control: socket.socket, body: ExecutorBody, parent: int) -> None:
         self.control = control
@@ -167,12 +186,12 @@ class _NurseryProcess:
         if os.getppid() != self.parent:
             return
         os.setpgid(0, 0)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _signal(signal.SIGINT, signal.SIG_IGN)
+        _signal(signal.SIGTERM, signal.SIG_IGN)
         wake_read, wake_write = os.pipe()
         os.set_blocking(wake_read, False)
         os.set_blocking(wake_write, False)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        _signal(signal.SIGCHLD, _ignore)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         try:
             while self._step(wake_read, wake_write):
@@ -185,10 +204,10 @@ class _NurseryProcess:
                     os.kill(pid, signal.SIGKILL)
 
     def _step(self, wake_read: int, wake_write: int) -> bool:
-        readable, _, _ = select.select([self.control, wake_read], [], [])
+        readable, _, _ = _select([self.control, wake_read], [], [])
         if wake_read in readable:
             with contextlib.suppress(BlockingIOError):
-                os.read(wake_read, 4096)
+                _read(wake_read, 4096)
             self._reap()
         if self.control in readable:
             data, ancillary, _, _ = self.control.recvmsg(_RECEIVE_SIZE, socket.CMSG_SPACE(4))
@@ -200,17 +219,17 @@ class _NurseryProcess:
 
     def _fork(self, slot: int, fd: int, inherited: tuple[int, int]) -> None:
         parent = os.getpid()
-        pid = os.fork()
+        pid = _fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _signal(signal.SIGCHLD, signal.SIG_DFL)
             self.control.close()
             for number in inherited:
                 os.close(number)
             die_with_parent()
             if os.getppid() != parent:
                 os._exit(1)
-            _run_and_exit(lambda: self.body(slot, fd))
+            run_and_exit(lambda: self.body(slot, fd))
         os.close(fd)
         self.children.add(pid)
         self._tell(Spawned(slot, pid))
@@ -218,7 +237,7 @@ class _NurseryProcess:
     def _reap(self) -> None:
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status = _waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:

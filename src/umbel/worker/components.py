@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from umbel.bootsteps import StartStopStep
-from umbel.executors.executor import run_executor
-from umbel.executors.nursery import Nursery
 from umbel.worker import pool, timer
 from umbel.worker.consumer import WorkerConsumer
+from umbel.worker.sources import open_source
 from umbel.worker.stopping import Shutdown
 
 if TYPE_CHECKING:
@@ -58,12 +57,12 @@ class Pool(StartStopStep):
     stop_timeout = None
 
     def create(self, worker: Worker) -> None:
-        app, board, hostname = worker.app, worker.board, worker.hostname
-        worker.nursery = Nursery(lambda slot, fd: run_executor(app, fd, board, slot, hostname))
+        lanes = worker.size.lanes
+        worker.nursery = open_source(worker.kind, worker.app, worker.board, lanes, worker.hostname)
 
     async def start(self, worker: Worker) -> None:
         assert worker.nursery is not None
-        worker.pool = executors = pool.Pool(worker.nursery, worker.concurrency, worker)
+        worker.pool = executors = pool.Pool(worker.nursery, worker.size.processes, worker, worker.size.lanes)
         executors.start()
 
     async def stop(self, worker: Worker) -> None:

@@ -1,6 +1,6 @@
 """Dispatch: which executor gets which job, and how much work the worker holds.
 
-The worker holds about ``window`` seconds of work for each executor, judged by the running mean of each task's
+The worker holds about ``window`` seconds of work for each lane, judged by the running mean of each task's
 duration: one message of long tasks, hundreds of short ones. What an executor has not read yet is taken back and given
 to one that is idle, so a full window costs no fairness.
 """
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from umbel.worker.pool import ExecutorHandle
 
 MOST_UNREPORTED = 256
-"""Jobs sent to one executor and not reported yet, at most."""
+"""Jobs sent to one executor and not reported yet, at most, besides those that its further lanes run."""
 
 MOST_HELD_EACH = 1000
-"""Messages held for each executor, at most."""
+"""Messages held for each lane, at most."""
 
 MOST_BYTES_HELD = 64 << 20
 
@@ -32,9 +32,17 @@ MOST_BYTES_HELD = 64 << 20
 class Dispatcher:
     """Holds the backlog, and knows who runs what."""
 
-    def __init__(self, executors: Callable[[], Collection[ExecutorHandle]], window: float, fixed: int | None) -> None:
-        """``window``: seconds of work held for each executor; ``fixed``: messages held for each instead of that."""
+    def __init__(
+        self,
+        executors: Callable[[], Collection[ExecutorHandle]],
+        window: float,
+        fixed: int | None,
+        suspect_from: int = 1 << 30,
+    ) -> None:
+        """``window``: seconds of work held for each lane; ``fixed``: messages held for each instead of that.
+        ``suspect_from``: deliveries without an end after which a task is suspected of crashing its process."""
         self._executors = executors
+        self._suspect_from = suspect_from
         self.window = window
         self.fixed = fixed
         self.durations = Durations(unknown=window / 2)
@@ -44,6 +52,12 @@ class Dispatcher:
         self._last_number = 0
         self.waiting: set[Job] = set()
         """Acknowledged early; to be run once the broker has confirmed that."""
+        self._suspects: deque[Job] = deque()
+        """Of the backlog: for executors of several lanes, where only one at a time may run."""
+
+    def is_suspect(self, job: Job) -> bool:
+        """Whether it was delivered so often without an end that the next crash is its last."""
+        return job.delivery.deliveries >= self._suspect_from
 
     # -- coming in --
 
@@ -68,19 +82,27 @@ class Dispatcher:
     def pump(self) -> None:
         """Send from the backlog to executors that have room, the idlest first."""
         executors = [executor for executor in self._executors() if not executor.stopping]
-        if not self.backlog or not executors:
+        if not (self.backlog or self._suspects) or not executors:
             return
         executors.sort(key=_load)
         for at, executor in enumerate(executors):
             if not self.backlog:
-                return
+                break
             self._fill(executor, -(-len(self.backlog) // (len(executors) - at)))
+        if self._suspects:
+            self._send_suspects(executors)
 
     def _fill(self, executor: ExecutorHandle, most: int) -> None:
-        backlog, jobs = self.backlog, executor.jobs
-        room = min(most, self._unreported_limit() - len(jobs))
-        while room > 0 and backlog and (not jobs or executor.load + backlog[0].estimate <= self.window):
+        backlog, jobs, lanes = self.backlog, executor.jobs, executor.lanes
+        window = lanes * self.window
+        room = min(most, self._unreported_limit(lanes) - len(jobs))
+        while room > 0 and backlog and (len(jobs) < lanes or executor.load + backlog[0].estimate <= window):
             job = backlog[0]
+            if lanes > 1 and self.is_suspect(job):
+                backlog.popleft()
+                self._backlog_seconds -= job.estimate
+                self._suspects.append(job)
+                continue
             if not executor.channel.send(
                 packets.encode_task(job.number, job.delivery.message, job.delivery.deliveries)
             ):
@@ -91,20 +113,37 @@ class Dispatcher:
             executor.load += job.estimate
             room -= 1
 
-    def _unreported_limit(self) -> int:
-        return MOST_UNREPORTED if self.fixed is None else max(1, self.fixed)
+    def _send_suspects(self, executors: Iterable[ExecutorHandle]) -> None:
+        """One to each executor that has none, so that it is known who did it if the process dies once more."""
+        for executor in executors:
+            if not self._suspects:
+                return
+            job = self._suspects[0]
+            if executor.suspect not in executor.jobs and executor.channel.send(
+                packets.encode_task(job.number, job.delivery.message, job.delivery.deliveries)
+            ):
+                self._suspects.popleft()
+                executor.suspect = job.number
+                executor.jobs[job.number] = job
+                executor.load += job.estimate
+
+    def _unreported_limit(self, lanes: int) -> int:
+        return MOST_UNREPORTED + lanes - 1 if self.fixed is None else lanes * max(1, self.fixed)
 
     def balance(self) -> None:
-        """Give an idle executor half of what the most loaded one has not read."""
+        """Give an executor with an idle lane half of what the most loaded one has not read."""
         if self.backlog:
             return
         executors = self._executors()
-        idle = [executor for executor in executors if not executor.jobs and not executor.stopping]
+        if len(executors) < 2:
+            return
+        idle = [executor for executor in executors if len(executor.jobs) < executor.lanes and not executor.stopping]
         for executor in idle:
-            donor = max(executors, key=_unreported)
-            if len(donor.jobs) < 2:
+            donor = max(executors, key=_unread)
+            unread = _unread(donor)
+            if unread < 1:
                 return
-            taken = self.take_back(donor, len(donor.jobs) // 2)
+            taken = self.take_back(donor, (unread + 1) // 2)
             if not taken:
                 return
             self.put_back(taken)
@@ -114,6 +153,9 @@ class Dispatcher:
         """Up to ``limit`` jobs that ``executor`` has not read, oldest first; it will not see them."""
         taken: list[Job] = []
         for packet in executor.channel.take_back(limit):
+            if packets.kind_of(packet) == packets.STOP:
+                executor.channel.send(packet)
+                break
             job = executor.jobs.pop(packets.number_of(packet), None)
             if job is not None:
                 executor.load -= job.estimate
@@ -137,7 +179,8 @@ class Dispatcher:
         self._bytes -= job.delivery.message.size
 
     def drop_backlog(self) -> list[Job]:
-        jobs = list(self.backlog)
+        jobs = [*self._suspects, *self.backlog]
+        self._suspects.clear()
         self.backlog.clear()
         self._backlog_seconds = 0.0
         return jobs
@@ -147,10 +190,11 @@ class Dispatcher:
     def wanted(self) -> int:
         """How many messages more the worker should hold now."""
         executors = self._executors()
-        count = len(executors)
+        count = sum(executor.lanes for executor in executors)
         if not count or self._bytes > MOST_BYTES_HELD:
             return 0
-        held = len(self.backlog) + len(self.waiting) + sum(len(executor.jobs) for executor in executors)
+        kept = len(self.backlog) + len(self._suspects) + len(self.waiting)
+        held = kept + sum(len(executor.jobs) for executor in executors)
         if self.fixed is not None:
             return max(0, count * max(1, self.fixed) - held)
         free = count * self.window - self._backlog_seconds - sum(executor.load for executor in executors)
@@ -159,23 +203,26 @@ class Dispatcher:
 
     def held_window(self) -> int:
         """How many messages are held when the window is full."""
-        count = len(self._executors())
+        count = sum(executor.lanes for executor in self._executors())
         if self.fixed is not None:
             return count * max(1, self.fixed)
         return min(max(count, int(count * self.window / self.durations.overall)), count * MOST_HELD_EACH)
 
     def idle(self) -> int:
-        """Executors without a job."""
-        return sum(not executor.jobs for executor in self._executors())
+        """Lanes without a job."""
+        return sum(max(0, executor.lanes - len(executor.jobs)) for executor in self._executors())
 
     def busy(self) -> bool:
         """Whether anything is held that has not ended."""
-        return bool(self.backlog or self.waiting) or any(executor.jobs for executor in self._executors())
+        return bool(self.backlog or self._suspects or self.waiting) or any(
+            executor.jobs for executor in self._executors()
+        )
 
 
 def _load(executor: ExecutorHandle) -> float:
     return executor.load
 
 
-def _unreported(executor: ExecutorHandle) -> int:
-    return len(executor.jobs)
+def _unread(executor: ExecutorHandle) -> int:
+    """How many packets it has not read, where every lane has one."""
+    return len(executor.jobs) - executor.lanes

@@ -62,7 +62,9 @@ class Flow:
         self.intake = Intake(app, conf.worker_delivery_limit)
         self.journal = Journal(app)
         self.orphans = Orphans()
-        self.dispatcher = Dispatcher(executors, conf.worker_prefetch_seconds, conf.worker_prefetch_multiplier)
+        self.dispatcher = Dispatcher(
+            executors, conf.worker_prefetch_seconds, conf.worker_prefetch_multiplier, conf.worker_crash_limit - 1
+        )
         self.last_progress = time.monotonic()
         self._executors = executors
         self._crash_limit = conf.worker_crash_limit
@@ -250,15 +252,30 @@ class Flow:
             executor.worked = executor.worked or bool(lost)
             if not executor.stopping:
                 logger.error("executor %d %s", executor.pid, describe_exit(status))
-            self.dispatcher.put_back(lost[1:] + unread)
-            for job in lost[:1]:
-                self._crashed(job, describe_exit(status))
+            crashed, rest = self._begun_by(executor, lost)
+            self.dispatcher.put_back(rest + unread)
+            suspects = sum(map(self.dispatcher.is_suspect, crashed))
+            for job in crashed:
+                self._crashed(job, describe_exit(status), suspects > 1)
             if self._stopping:
                 self._give_back_unread()
             self._advance()
             self.wake()
 
-    def _crashed(self, job: Job, how: str) -> None:
+    def _begun_by(self, executor: ExecutorHandle, jobs: list[Job]) -> tuple[list[Job], list[Job]]:
+        """Which of ``jobs`` it had begun, and which not. Of a single lane the first is meant, begun or not."""
+        lanes = executor.lanes
+        slots = range(executor.slot * lanes, (executor.slot + 1) * lanes)
+        begun = {self.board.running(slot)[0] for slot in slots}
+        for slot in slots:
+            self.board.end(slot)
+        if lanes == 1:
+            return jobs[:1], jobs[1:]
+        return [job for job in jobs if job.number in begun], [job for job in jobs if job.number not in begun]
+
+    def _crashed(self, job: Job, how: str, in_doubt: bool) -> None:
+        """``in_doubt``: another task ran in the same process that has crashed as often, so this one is not
+        dead-lettered for it."""
         self.dispatcher.forget(job)
         self.orphans.end(job)
         message, crashes = job.message, job.delivery.deliveries + 1
@@ -270,7 +287,7 @@ class Flow:
                 self._ending.settlements.append(Settlement(job.delivery, result=result))
             elif result is not None:
                 self._ending.results.append(result)
-        elif crashes >= self._crash_limit:
+        elif crashes >= self._crash_limit and not in_doubt:
             reason = f"{reason}; {crashes} times now"
             self.journal.lost(message, reason, "dead-lettered")
             result = self.intake.failure(job.delivery, reason)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from umbel.executors import packets
 from umbel.executors.channel import SupervisorEnd, open_channel
-from umbel.executors.nursery import Nursery, NurseryLost, Spawned
+from umbel.executors.nursery import Exited, NurseryLost, Spawned
 from umbel.worker.job import Job
 
 if TYPE_CHECKING:
@@ -27,21 +27,38 @@ RECENT = 30.0
 class ExecutorHandle:
     """The supervisor's view of one executor process.
 
-    ``jobs``: by number, what was sent to it and is not yet reported, oldest first. ``load``: their estimated seconds.
-    ``worked``: it has begun a task. ``exited``: it is gone, and its channel is not to be read any more.
+    ``lanes``: how many tasks it runs at a time. ``jobs``: by number, what was sent to it and is not yet reported,
+    oldest first. ``load``: their estimated seconds. ``suspect``: number of the job that was sent to it although it may
+    bring it down. ``worked``: it has begun a task. ``exited``: it is gone, and its channel is not to be read any more.
     """
 
-    __slots__ = ("channel", "exited", "jobs", "load", "pid", "slot", "stopping", "worked")
+    __slots__ = ("channel", "exited", "jobs", "lanes", "load", "pid", "slot", "stopping", "suspect", "worked")
 
-    def __init__(self, slot: int, channel: SupervisorEnd) -> None:
+    def __init__(self, slot: int, channel: SupervisorEnd, lanes: int = 1) -> None:
         self.slot = slot
+        self.lanes = lanes
         self.channel = channel
         self.pid = 0
         self.jobs: dict[int, Job] = {}
         self.load = 0.0
+        self.suspect = 0
         self.worked = False
         self.stopping = False
         self.exited = False
+
+
+class ProcessSource(Protocol):
+    """Where executors come from: a nursery, or what stands for it. Their news are to be had from ``fileno`` on."""
+
+    def fileno(self) -> int: ...
+
+    def spawn(self, slot: int, fd: int) -> None: ...
+
+    def news(self) -> list[Spawned | Exited]: ...
+
+    def kill(self, pid: int) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class PoolOwner(Protocol):
@@ -55,11 +72,12 @@ class PoolOwner(Protocol):
 
 
 class Pool:
-    """Keeps ``size`` executors running until it is stopped."""
+    """Keeps ``size`` executors with ``lanes`` each running until it is stopped."""
 
-    def __init__(self, nursery: Nursery, size: int, owner: PoolOwner) -> None:
+    def __init__(self, nursery: ProcessSource, size: int, owner: PoolOwner, lanes: int = 1) -> None:
         self.nursery = nursery
         self.size = size
+        self.lanes = lanes
         self.owner = owner
         self.executors: dict[int, ExecutorHandle] = {}
         self._by_pid: dict[int, ExecutorHandle] = {}
@@ -76,7 +94,7 @@ class Pool:
 
     def _spawn(self, slot: int) -> None:
         channel = open_channel()
-        executor = ExecutorHandle(slot, channel)
+        executor = ExecutorHandle(slot, channel, self.lanes)
         try:
             self.nursery.spawn(slot, channel.executor_fd())
         except NurseryLost:
@@ -152,10 +170,7 @@ class Pool:
         """End executors (all) at once; their exits are reported as always."""
         for executor in list(executors if executors is not None else self.executors.values()):
             if executor.pid:
-                try:
-                    os.kill(executor.pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    logger.debug("executor %d has gone already", executor.pid)
+                self.nursery.kill(executor.pid)
 
     async def wait_stopped(self, timeout: float) -> bool:
         """True when all have exited within ``timeout`` seconds."""

@@ -10,22 +10,22 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from umbel.bootsteps import Blueprint, HookThread, StartStopStep
 from umbel.executors.board import Board
+from umbel.executors.lanes import find_lanes
 from umbel.worker.components import STEPS
 from umbel.worker.flow import Flow
+from umbel.worker.size import size_of
 from umbel.worker.stopping import EXIT_FAILURE, Shutdown
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
-    from umbel.executors.nursery import Nursery
     from umbel.worker.consumer import WorkerConsumer
-    from umbel.worker.pool import ExecutorHandle, Pool
+    from umbel.worker.pool import ExecutorHandle, Pool, ProcessSource
     from umbel.worker.timer import Timer
 
 logger = logging.getLogger("umbel.worker")
@@ -40,12 +40,13 @@ _START_TIMEOUT = 10.0
 class Worker:
     """One worker node.
 
-    ``concurrency``: executor processes (default: CPUs). ``queues``/``exclude``: names, default all configured.
+    ``pool``: the kind of lanes, by name. ``concurrency``: lanes of each process; with ``prefork``, processes.
+    ``processes``: how many of them, 1 where not given. ``queues``/``exclude``: names, default all configured.
     ``hostname``: node name. ``grace``: seconds for which a warm shutdown waits for running tasks; None: for ever.
     ``options``: for ``__init__`` of boot steps.
     """
 
-    nursery: Nursery | None = None
+    nursery: ProcessSource | None = None
     pool: Pool | None = None
     timer: Timer
     consumer: WorkerConsumer
@@ -54,7 +55,9 @@ class Worker:
         self,
         app: Umbel,
         *,
+        pool: str | None = None,
         concurrency: int | None = None,
+        processes: int | None = None,
         queues: Sequence[str] | None = None,
         exclude: Sequence[str] | None = None,
         hostname: str,
@@ -63,7 +66,9 @@ class Worker:
     ) -> None:
         conf = app.conf
         self.app = app
-        self.concurrency = concurrency or conf.worker_concurrency or os.cpu_count() or 1
+        self.kind = find_lanes(pool or conf.worker_pool)
+        self.size = size_of(self.kind, conf, concurrency, processes)
+        self.concurrency = self.size.processes * self.size.lanes
         self.queues = app.consume_queues(queues, exclude)
         self.hostname = hostname
         self.grace = grace if grace is not None else conf.worker_shutdown_grace

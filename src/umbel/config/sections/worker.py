@@ -15,13 +15,14 @@ class WorkerProcessSettings:
     )
     worker_concurrency: int | None = setting(
         None,
-        "Tasks that run at the same time; None means the number of processors.",
+        "Lanes of each process, with prefork the number of processes; None means the number of processors, with "
+        "asyncio, gevent and eventlet 100.",
         old="CELERYD_CONCURRENCY",
         minimum=1,
     )
     worker_processes: int | None = setting(
         None,
-        "Executor processes, each with its share of the lanes; None means one per lane with prefork, otherwise one.",
+        "Executor processes, each with `worker_concurrency` lanes; None means one, with prefork one per lane.",
         minimum=1,
         own=True,
     )
@@ -42,6 +43,12 @@ class WorkerProcessSettings:
         "Resident memory in KiB above which an executor process is replaced after its task.",
         old="CELERYD_MAX_MEMORY_PER_CHILD",
         minimum=1,
+    )
+    worker_blocking_threshold: float = setting(
+        1.0,
+        "Seconds after which a task that blocks the event loop of an asyncio pool is shown in the log; 0: never.",
+        minimum=0,
+        own=True,
     )
     worker_proc_alive_timeout: float = setting(
         4.0,

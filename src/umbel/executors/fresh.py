@@ -1,0 +1,123 @@
+"""A nursery that is a program of its own, for pools that patch the standard library.
+
+gevent and eventlet must patch before anything else is imported, and the supervisor must not be patched. So a new
+interpreter is started, which patches first, imports the application once more by the name by which ``-A`` found it,
+and is a nursery like any other from then on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+
+from umbel.errors import ConfigurationError
+from umbel.executors.board import Board
+from umbel.executors.nursery import Nursery, NurseryProcess, open_control, run_and_exit
+from umbel.executors.originals import original, patched_by
+from umbel.executors.process import run_executor
+
+if TYPE_CHECKING:
+    from umbel.app import Umbel
+    from umbel.executors.lanes.base import Lanes
+
+_BOOT = """\
+import json, sys
+sys.path[:] = json.loads(sys.argv[2])
+{patch}
+from umbel.executors.fresh import main
+main(int(sys.argv[1]))
+"""
+_RECEIVE_SIZE = 1 << 18
+
+
+class Recipe(Struct):
+    """What the new interpreter needs to know: the first packet on its control channel.
+
+    ``app``: as ``-A`` has it. ``settings``: those given on the command line. ``logging``: as ``umbel.logs`` was set up.
+    ``kind``: ``module:Class`` of the lanes, ``count`` of them. ``board``: its descriptor and number of slots.
+    """
+
+    app: str
+    settings: dict[str, Any]
+    logging: dict[str, Any]
+    kind: str
+    count: int
+    hostname: str
+    board: tuple[int, int]
+    parent: int
+
+
+class FreshNursery(Nursery):
+    """As ``Nursery``, started by ``exec``. Raises ConfigurationError for an application without a name."""
+
+    def __init__(self, kind: type[Lanes], app: Umbel, board: Board, count: int, hostname: str) -> None:
+        from umbel import logs
+
+        check_unpatched(kind.name)
+        if app.imported_as is None:
+            raise ConfigurationError(
+                f"the pool {kind.name} must patch before the application is imported, but it was imported first, "
+                f"and not by its name; run it as: umbel -A MODULE worker --pool {kind.name}"
+            )
+        own, theirs = open_control()
+        given = {name: value for name, value in app.conf.changed().items() if app.conf.origin(name) == COMMAND_LINE}
+        recipe = Recipe(
+            app.imported_as,
+            given,
+            logs.configuration(),
+            f"{kind.__module__}:{kind.__qualname__}",
+            count,
+            hostname,
+            (board.fileno(), board.slots),
+            os.getpid(),
+        )
+        command = [sys.executable, "-c", _BOOT.format(patch=kind.patch), str(theirs.fileno()), json.dumps(sys.path)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), board.fileno()), process_group=0
+        )
+        self.pid = self._process.pid
+        own.send(msgspec.msgpack.encode(recipe))
+        self._attend(own, theirs)
+
+    def close(self) -> None:
+        self._control.close()
+        self._process.wait()
+
+
+COMMAND_LINE = "the command line"
+
+
+def check_unpatched(pool: str) -> None:
+    """Raises ConfigurationError when the application has patched the process of the supervisor."""
+    library = patched_by()
+    if library is not None:
+        raise ConfigurationError(
+            f"the application has patched the supervisor's process by {library} when it was imported; leave that to "
+            f"--pool {library}, which patches its executors only" + ("" if pool == library else f" (pool now: {pool})")
+        )
+
+
+def main(control_fd: int) -> None:
+    """Be the nursery, in the interpreter that ``FreshNursery`` started and that has been patched by now."""
+    control = original("socket", "socket")(fileno=control_fd)
+    recipe = msgspec.msgpack.decode(control.recv(_RECEIVE_SIZE), type=Recipe)
+
+    from umbel import logs
+    from umbel.executors.lanes import find_lanes
+    from umbel.loading import find_app
+
+    logs.configure(**recipe.logging)
+    app = find_app(recipe.app)
+    app.conf.assign(recipe.settings, COMMAND_LINE)
+    app.import_task_modules()
+    app.finalize()
+    fd, slots = recipe.board
+    run = partial(run_executor, find_lanes(recipe.kind), app, Board(slots, fd), recipe.count, recipe.hostname)
+    run_and_exit(NurseryProcess(control, run, recipe.parent).run)

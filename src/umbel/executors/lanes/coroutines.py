@@ -1,0 +1,193 @@
+"""Lanes that are coroutines of one event loop: ``asyncio``.
+
+The loop lives as long as the executor. Async tasks are awaited in it, each in an ``asyncio.Task`` of its own; other
+tasks run in threads, of which there are as many as lanes. A packet is read only when a lane is free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from umbel.execution import execute_message_async
+from umbel.executors import packets
+from umbel.executors.channel import PacketEnd
+from umbel.executors.executor import LEASE_POLL, packed
+from umbel.executors.lanes.base import Lanes, Station
+from umbel.executors.lanes.blocking import BlockingWatch
+from umbel.loops import use_loop_of
+
+if TYPE_CHECKING:
+    from umbel.backends.base import Result
+    from umbel.message import Message
+
+logger = logging.getLogger("umbel.executor")
+
+T = TypeVar("T")
+
+
+class AsyncioLanes(Lanes):
+    """One coroutine a lane, for tasks that wait for the network. A task that blocks the loop is named in the log."""
+
+    name = "asyncio"
+    default_count = 100
+    needs_packets = True
+
+    def __init__(self, station: Station) -> None:
+        super().__init__(station)
+        assert isinstance(station.end, PacketEnd)
+        self._end = station.end
+        self._free = list(range(station.first + station.count - 1, station.first - 1, -1))
+        self._running: dict[asyncio.Task[None], int] = {}
+        self._messages: dict[int, Message] = {}
+        self._unsent: deque[bytes] = deque()
+        self._listening = False
+        self._stopping = False
+        self._pid = os.getpid()
+
+    def run(self) -> None:
+        asyncio.run(self._main())
+
+    async def _main(self) -> None:
+        station = self.station
+        self._loop = loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[None] = loop.create_future()
+        self._context = contextvars.copy_context()
+        use_loop_of(self._run_from_thread)
+        watch = BlockingWatch(loop, station.app.conf.worker_blocking_threshold, self._running, self._message_of)
+        with ThreadPoolExecutor(station.count, "umbel-lane") as self._threads, watch:
+            self._take()
+            await self._over
+
+    # -- coming in --
+
+    def _take(self) -> None:
+        """Begin what has arrived, as long as lanes are free; when they are and nothing has come, wait for it."""
+        while self._free and not self._stopping:
+            try:
+                packet = self._end.receive_now()
+            except BlockingIOError:
+                self._listen(True)
+                return
+            if packet is None or packets.kind_of(packet) != packets.TASK:
+                self._stopping = True
+            else:
+                self._begin(packet)
+        self._listen(False)
+        self._end_if_done()
+
+    def _listen(self, on: bool) -> None:
+        if on is not self._listening:
+            self._listening = on
+            if on:
+                self._loop.add_reader(self._end.fileno(), self._take)
+            else:
+                self._loop.remove_reader(self._end.fileno())
+
+    def _begin(self, packet: bytes) -> None:
+        slot = self._free.pop()
+        task = self._loop.create_task(self._run(slot, packet), context=self._context.copy())
+        self._running[task] = slot
+        task.add_done_callback(partial(self._on_done, packets.number_of(packet)))
+
+    async def _run(self, slot: int, packet: bytes) -> None:
+        number, board = packets.number_of(packet), self.station.board
+        if not board.lease_is_good() and not await self._await_lease():
+            self._send(packets.encode_refused(number))
+            return
+        assignment = packets.decode_task(packet)
+        self._messages[slot] = assignment.message
+        board.begin(slot, number)
+        outcome = await execute_message_async(
+            self.station.app,
+            assignment.message,
+            hostname=self.station.hostname,
+            redelivered=assignment.message.redelivered or assignment.deliveries > 0,
+            deliveries=assignment.deliveries,
+            report=partial(self._report, number),
+            in_thread=self._in_thread,
+        )
+        if os.getpid() != self._pid:
+            os._exit(0)  # a child that the task forked came back from it: it is no executor
+        report = packets.encode_report(number, packed(outcome))
+        board.end(slot)
+        self._send(report)
+
+    def _on_done(self, number: int, task: asyncio.Task[None]) -> None:
+        self._free.append(self._running.pop(task))
+        if task.cancelled():
+            self._send(packets.encode_refused(number))  # by some other task, before this one ran
+        elif (error := task.exception()) is not None:
+            logger.critical("a lane failed, its process ends", exc_info=error)
+            os._exit(1)
+        if self._stopping:
+            self._end_if_done()
+        elif not self._listening:
+            self._take()
+
+    def _end_if_done(self) -> None:
+        if self._stopping and not self._running and not self._unsent and not self._over.done():
+            self._over.set_result(None)
+
+    async def _await_lease(self) -> bool:
+        """Wait while the lease is in doubt; whether it is still the one under which the packet in hand was sent."""
+        board = self.station.board
+        number = board.lease_number
+        while not board.lease_is_good():
+            await asyncio.sleep(LEASE_POLL)
+        return board.lease_number == number
+
+    def _message_of(self, task: asyncio.Task[Any]) -> Message | None:
+        slot = self._running.get(task)
+        return self._messages.get(slot) if slot is not None else None
+
+    # -- threads --
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await self._loop.run_in_executor(self._threads, contextvars.Context().run, call)
+
+    def _run_from_thread(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine of a thread in the loop, and wait for it."""
+        context = contextvars.copy_context()
+
+        async def run() -> T:
+            return await self._loop.create_task(coroutine, context=context)
+
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
+
+    # -- going out --
+
+    def _report(self, number: int, result: Result) -> None:
+        """Any thread."""
+        packet = packets.encode_state(number, result)
+        if asyncio._get_running_loop() is self._loop:  # pyright: ignore[reportPrivateUsage] - the public one raises
+            self._send(packet)
+        else:
+            self._loop.call_soon_threadsafe(self._send, packet)
+
+    def _send(self, packet: bytes) -> None:
+        """Send, in order, and without blocking the loop when the supervisor is slow."""
+        self._unsent.append(packet)
+        if len(self._unsent) == 1 and not self._flush():
+            self._loop.add_writer(self._end.fileno(), self._go_on_sending)
+
+    def _flush(self) -> bool:
+        while self._unsent:
+            try:
+                self._end.send_now(self._unsent[0])
+            except BlockingIOError:
+                return False
+            self._unsent.popleft()
+        return True
+
+    def _go_on_sending(self) -> None:
+        if self._flush():
+            self._loop.remove_writer(self._end.fileno())
+            self._end_if_done()

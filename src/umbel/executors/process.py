@@ -1,0 +1,40 @@
+"""The body of an executor process, and of the thread that stands for one with ``solo``."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from typing import TYPE_CHECKING
+
+from umbel.errors import UmbelError
+from umbel.executors.channel import open_executor_end
+from umbel.executors.lanes.base import Lanes, Station
+
+if TYPE_CHECKING:
+    from umbel.app import Umbel
+    from umbel.executors.board import Board
+
+logger = logging.getLogger("umbel.executor")
+
+
+def run_executor(kind: type[Lanes], app: Umbel, board: Board, count: int, hostname: str, slot: int, fd: int) -> None:
+    """Body of a freshly forked executor process. Returns when it is to exit.
+
+    ``slot``: its place in the pool; its ``count`` lanes have the board's slots from ``slot * count`` on. ``fd``: its
+    end of the channel.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    app.after_fork()
+    try:
+        run_lanes(kind, app, board, count, hostname, slot, fd)
+    finally:
+        try:
+            app.close()
+        except UmbelError:
+            logger.warning("closing the connections of an executor failed", exc_info=True)
+
+
+def run_lanes(kind: type[Lanes], app: Umbel, board: Board, count: int, hostname: str, slot: int, fd: int) -> None:
+    """Run tasks in ``count`` lanes of this process until told to stop."""
+    kind(Station(app, open_executor_end(fd), board, slot * count, count, hostname)).run()

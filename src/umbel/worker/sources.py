@@ -1,0 +1,30 @@
+"""Where the executors of a pool come from: a forked nursery, one that patches first, or the supervisor itself."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from umbel.executors.fresh import FreshNursery, check_unpatched
+from umbel.executors.nursery import Nursery
+from umbel.executors.process import run_executor, run_lanes
+from umbel.executors.solo import Solo
+
+if TYPE_CHECKING:
+    from umbel.app import Umbel
+    from umbel.executors.board import Board
+    from umbel.executors.lanes.base import Lanes
+    from umbel.worker.pool import ProcessSource
+
+
+def open_source(kind: type[Lanes], app: Umbel, board: Board, lanes: int, hostname: str) -> ProcessSource:
+    """What starts executors with so many ``lanes`` of a ``kind``; while the process has one thread.
+
+    Raises ConfigurationError when the application was patched, or was imported before it could be.
+    """
+    check_unpatched(kind.name)
+    if kind.patch:
+        return FreshNursery(kind, app, board, lanes, hostname)
+    if kind.in_supervisor:
+        return Solo(partial(run_lanes, kind, app, board, lanes, hostname))
+    return Nursery(partial(run_executor, kind, app, board, lanes, hostname))

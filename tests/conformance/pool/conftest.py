@@ -1,0 +1,69 @@
+"""A worker of each pool on Redis, shared by the tests of a module that leave it whole, or one for a test alone."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import services
+from conformance.pool.pools import POOLS, PoolCase
+from workers import Fleet, WorkerProcess, fleet
+
+MODULES = ("apps.ledger", "apps.lanes")
+
+
+@contextmanager
+def place(directory: Path) -> Iterator[tuple[Fleet, ModuleType]]:
+    """An empty Redis, a fleet on it, and ``apps.lanes`` in this process."""
+    with services.isolated("redis") as url, fleet(directory, url, url) as workers:
+        os.environ.update(workers.environment)
+        for name in MODULES:
+            sys.modules.pop(name, None)
+        tasks = importlib.import_module("apps.lanes")
+        try:
+            yield workers, tasks
+        finally:
+            tasks.app.close()
+            for name in MODULES:
+                sys.modules.pop(name, None)
+            for name in workers.environment:
+                os.environ.pop(name, None)
+
+
+def start(workers: Fleet, pool: PoolCase, *arguments: str) -> WorkerProcess:
+    return workers.start(*pool.arguments, *arguments, app="apps.lanes")
+
+
+@pytest.fixture(scope="module", params=POOLS, ids=lambda pool: pool.id)
+def pool(request: pytest.FixtureRequest) -> PoolCase:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def shared(pool: PoolCase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Fleet, ModuleType]]:
+    """A worker for all tests of a module."""
+    with place(tmp_path_factory.mktemp("pool")) as (workers, tasks):
+        start(workers, pool)
+        yield workers, tasks
+
+
+@pytest.fixture
+def tasks(shared: tuple[Fleet, ModuleType]) -> ModuleType:
+    """``apps.lanes``, with a worker."""
+    workers, tasks = shared
+    workers.ledger.path.write_text("")
+    return tasks
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[tuple[Fleet, ModuleType]]:
+    """``apps.lanes``; the workers are to be started."""
+    with place(tmp_path) as made:
+        yield made
