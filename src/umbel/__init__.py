@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from umbel.groups import ResultSet as ResultSet
     from umbel.joining import allow_join_result as allow_join_result
     from umbel.message import new_id
+    from umbel.middleware import Middleware as Middleware
     from umbel.queues import Exchange as Exchange
     from umbel.queues import Queue as Queue
     from umbel.registry import shared_task as shared_task
@@ -63,6 +64,7 @@ _HOMES = {
     "GroupResult": "groups",
     "ResultSet": "groups",
     "uuid": "message",
+    "Middleware": "middleware",
     "Exchange": "queues",
     "Queue": "queues",
     "shared_task": "registry",
@@ -85,6 +87,7 @@ __all__ = [
     "GroupResult",
     "Ignore",
     "MaxRetriesExceededError",
+    "Middleware",
     "Queue",
     "Reject",
     "Request",

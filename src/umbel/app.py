@@ -20,10 +20,12 @@ from umbel.current import forget_app, get_current_task, set_default_app
 from umbel.decorating import add_task, make_task
 from umbel.discovery import Discovery, annotate, import_modules
 from umbel.errors import ConfigurationError
+from umbel.middleware import MiddlewareStack
 from umbel.opening import open_backend, open_broker
 from umbel.publishing import adopt, publish
 from umbel.registry import TaskRegistry, shared_makers
 from umbel.sending import prepare, publish_deadline
+from umbel.signals import import_modules as import_modules_signal
 from umbel.task import Task, default_name
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from umbel.decorating import BoundTaskDecorator, TaskDecorator
     from umbel.groups import GroupResult, ResultSet
     from umbel.message import Message
+    from umbel.middleware import Middleware
     from umbel.queues import Queue
     from umbel.result import AsyncResult
     from umbel.signature import Signature
@@ -57,7 +60,8 @@ class Umbel:
     ``main``: name that stands for ``__main__`` in task names. ``broker``, ``backend``: URLs. Any setting may be given
     by its lower-case name. ``include``: modules to import in workers. ``config_source``, ``namespace``: as
     ``config_from_object``. ``changes``: settings as a dict. ``task_cls``: base class of tasks. ``strict_typing``: check
-    arguments against the function at each call. ``set_as_current``: be the current application from now on.
+    arguments against the function at each call. ``middleware``: around publishing and running, outermost first; more
+    by ``app.middleware.add``. ``set_as_current``: be the current application from now on.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Umbel:
         tasks: TaskRegistry | None = None,
         autofinalize: bool = True,
         strict_typing: bool = True,
+        middleware: Iterable[Middleware] = (),
         **settings: Any,
     ) -> None:
         self.main = main
@@ -85,6 +90,8 @@ class Umbel:
         self._autofinalize = autofinalize
         self._base = task_cls
         self.registered = tasks if tasks is not None else TaskRegistry()
+        self.middleware = MiddlewareStack(self)
+        self.middleware.add(*middleware)
         self._discoveries: list[Discovery] = []
         self._lock = threading.RLock()
         self._thread = threading.local()
@@ -234,7 +241,10 @@ class Umbel:
             import_modules(self.conf, [discovery])
 
     def import_task_modules(self) -> list[str]:
-        """Import the modules that define the tasks; their names."""
+        """Import the modules that define the tasks; their names. Raises what they and receivers of the signal raise."""
+        for _, response in import_modules_signal.send(sender=self):
+            if isinstance(response, BaseException):
+                raise response
         return import_modules(self.conf, self._discoveries)
 
     @property

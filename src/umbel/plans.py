@@ -1,4 +1,5 @@
-"""What running a task needs to know of it, found out once: its function, and the handlers that it overrides."""
+"""What running a task needs to know of it, found out once: its function, inside of the application's middlewares, and
+the handlers that it overrides."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ def plan_of(task: Task[..., Any]) -> Plan:
 
 
 def _raiser(error: Exception) -> Callable[..., Any]:
-    """Stands for the function of a task whose annotations cannot be used: each call fails with the reason."""
+    """Stands for the function of a task that cannot be called as it is set up: each call fails with the reason."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
         raise error.with_traceback(None)
@@ -46,15 +47,18 @@ def make_plan(task: Task[..., Any]) -> Plan:
         own = name in task.__dict__ or getattr(type(task), name) is not getattr(Task, name)
         return getattr(task, name) if own else None
 
+    before_start = overridden("before_start")
     calls_itself = type(task).__call__ is not Task.__call__  # pyright: ignore[reportUnknownMemberType]
     try:
         call: Callable[..., Any] = cast("Any", task).__call__ if calls_itself else validated(task)
+        if len(task.app.middleware):
+            call, before_start = task.app.middleware.around(task, call, before_start)
     except Exception as error:
         call = _raiser(error)
     plan = task.__dict__["_plan"] = Plan(
         call=call,
         is_coroutine=inspect.iscoroutinefunction(task.run),
-        before_start=overridden("before_start"),
+        before_start=before_start,
         on_success=overridden("on_success"),
         on_failure=overridden("on_failure"),
         on_retry=overridden("on_retry"),

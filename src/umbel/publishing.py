@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from umbel.announcing import after_publish
 from umbel.current import current_request
 from umbel.errors import OperationalError, PublishTimeout
+from umbel.signals import after_task_publish, task_sent
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -34,6 +36,8 @@ def publish(app: Umbel, declared: set[str], messages: Sequence[Message], timeout
                 _persist(f"queue {queue.name!r} could not be declared", partial(broker.declare, queue), deadline)
             declared.add(message.queue)
     broker.publish(messages, max(0.001, deadline - time.monotonic()))
+    if after_task_publish.receivers or task_sent.receivers:
+        after_publish(messages)
 
 
 def _persist(failure: str, call: Callable[[float], object], deadline: float) -> None:

@@ -12,11 +12,14 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
+from umbel.announcing import Draft, before_publish
 from umbel.codecs import compress, dumps
 from umbel.codecs.representation import safe_repr
 from umbel.current import current_request
 from umbel.errors import ConfigurationError, MessageTooLarge
 from umbel.message import Headers, Message, encode_headers, format_moment, new_id, now, origin
+from umbel.middleware import Call
+from umbel.signals import before_task_publish
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -98,6 +101,7 @@ TASK_DEFAULTS = (
 """Options that a task may have as attributes."""
 
 WITH_EXTRA = frozenset({"headers", "stamps", "stamped_headers"})
+NO_KWARGS: dict[str, Any] = {}
 EMPTY_EMBED: dict[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
@@ -124,19 +128,23 @@ def prepare(
     kwargs: Mapping[str, Any] | None,
     options: Mapping[str, Any],
     task: Task[..., Any] | None = None,
+    *,
+    inside: bool = False,
 ) -> Message:
     """The message of one call.
 
     ``options`` go before the routes' options, those before the task's own attributes. Inside a task, the message gets
-    that task's id as parent.
+    that task's id as parent. ``inside``: the application's middlewares have been passed.
     """
     conf = app.conf
     args = () if args is None else args
-    kwargs = {} if kwargs is None else kwargs
+    kwargs = NO_KWARGS if kwargs is None else kwargs
     if not isinstance(args, (list, tuple)):
         raise TypeError(f"args must be a list or tuple, not {type(args).__name__}")
     if type(kwargs) is not dict and not isinstance(kwargs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
         raise TypeError(f"kwargs must be a mapping, not {type(kwargs).__name__}")
+    if app.middleware.publishing is not None and not inside:
+        return app.middleware.publishing(_call(name, args, cast("Any", kwargs), options, task))
     if options:
         check_options(options)
         options = {key: value for key, value in options.items() if value is not None}
@@ -174,9 +182,21 @@ def prepare(
             expires, headers.expires = _expires(app, options["expires"])
         if not WITH_EXTRA.isdisjoint(options):
             extra = _extra(options, headers)
-    encoded = dumps(
-        (args, kwargs, _embed(options) if options else EMPTY_EMBED), options.get("serializer") or conf.task_serializer
-    )
+    if priority is None:
+        priority = conf.task_default_priority or 0
+    reply_to = options.get("reply_to") or app.reply_address()
+    correlation_id = options.get("correlation_id") or task_id
+    delivery_mode = address.delivery_mode
+    embed = _embed(options) if options else EMPTY_EMBED
+    if before_task_publish.receivers:
+        parts = cast("Any", (args, kwargs, embed))
+        draft = Draft(headers, extra, parts, eta, expires, priority, reply_to, correlation_id, delivery_mode)
+        draft = before_publish(draft, address, options)
+        args, kwargs, embed = draft.parts
+        headers, extra, eta, expires = draft.headers, draft.extra, draft.eta, draft.expires
+        priority, reply_to, correlation_id = draft.priority, draft.reply_to, draft.correlation_id
+        name, task_id, delivery_mode = headers.task, headers.id, draft.delivery_mode
+    encoded = dumps((args, kwargs, embed), options.get("serializer") or conf.task_serializer)
     body = encoded.body
     compression = options.get("compression") or conf.task_compression
     if compression:
@@ -187,8 +207,6 @@ def prepare(
         )
     if conf.task_protocol != 2:
         raise ConfigurationError("task_protocol 1 can be read but not written; set it to 2")
-    if priority is None:
-        priority = conf.task_default_priority or 0
     return Message(
         id=task_id,
         task=name,
@@ -200,12 +218,22 @@ def prepare(
         priority=priority,
         eta=eta,
         expires=expires,
-        reply_to=options.get("reply_to") or app.reply_address(),
-        correlation_id=options.get("correlation_id") or task_id,
+        reply_to=reply_to,
+        correlation_id=correlation_id,
         exchange=address.exchange,
         routing_key=address.routing_key,
-        delivery_mode=address.delivery_mode,
+        delivery_mode=delivery_mode,
     )
+
+
+def _call(
+    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any], task: Task[..., Any] | None
+) -> Call:
+    """What middlewares get: a copy of all that they may change."""
+    given = {key: value for key, value in options.items() if value is not None}
+    if "headers" in given:
+        given["headers"] = dict(given["headers"])
+    return Call(name, list(args), dict(kwargs), given, task)
 
 
 def publish_deadline(app: Umbel, options: Mapping[str, Any]) -> float:

@@ -115,6 +115,15 @@ def test_taking_back_leaves_what_was_read(dispatcher: Dispatcher, executors: lis
     assert list(executors[0].jobs) == first
 
 
+def test_a_request_to_stop_is_not_taken_back(dispatcher: Dispatcher, executors: list[ExecutorHandle]) -> None:
+    put(dispatcher, 4)
+    dispatcher.pump()
+    executors[0].channel.send(packets.encode_stop())
+    assert [job.number for job in dispatcher.take_back(executors[0], 100)] == [1, 2]
+    assert dispatcher.take_back(executors[0], 100) == []
+    assert [packets.kind_of(packet) for packet in executors[0].channel.take_back(100)] == [packets.STOP]
+
+
 def test_the_load_of_an_executor_without_jobs_is_nothing(
     dispatcher: Dispatcher, executors: list[ExecutorHandle]
 ) -> None:

@@ -53,7 +53,20 @@ class Context:
             given = {"broker_url": self.broker, "result_backend": self.backend}
             app.conf.assign({name: value for name, value in given.items() if value}, "the command line")
             self._found.append(app)
+            self._tell(app)
         return self._found[0]
+
+    def _tell(self, app: Umbel) -> None:
+        from umbel.signals import user_preload_options
+
+        options = {
+            "app": self.spec,
+            "broker": self.broker,
+            "result_backend": self.backend,
+            "workdir": self.workdir,
+            "debug": self.debug,
+        }
+        user_preload_options.send(sender=self, app=app, options=options)
 
 
 class _Commands(click.Group):

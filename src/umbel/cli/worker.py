@@ -75,10 +75,13 @@ def worker(
       umbel -A proj worker --loglevel debug --log-format json
     """
     from umbel import logs
+    from umbel.cli.logging_signals import set_up_logging
     from umbel.worker.supervisor import Worker
 
-    logs.configure(loglevel.upper(), "json" if log_format == "json" else "text", logfile)
     app = context.app
+    app.import_task_modules()
+    level, style = loglevel.upper(), "json" if log_format == "json" else "text"
+    set_up_logging(lambda: logs.configure(level, style, logfile), level=level, file=logfile, style=style)
     if prefetch_multiplier is not None:
         app.conf.assign({"worker_prefetch_multiplier": prefetch_multiplier}, "the command line")
     node = Worker(
@@ -92,7 +95,6 @@ def worker(
         grace=grace,
         options=all_options(click.get_current_context(), app),
     )
-    app.import_task_modules()
     app.finalize()
     if not quiet:
         click.echo(_banner(app, node), err=True)

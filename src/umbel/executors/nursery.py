@@ -29,6 +29,7 @@ from msgspec import Struct
 
 from umbel.errors import UmbelError
 from umbel.executors.originals import original
+from umbel.signals import worker_before_create_process
 
 logger = logging.getLogger("umbel.worker.nursery")
 
@@ -218,6 +219,7 @@ class NurseryProcess:
         return True
 
     def _fork(self, slot: int, fd: int, inherited: tuple[int, int]) -> None:
+        worker_before_create_process.send()
         parent = os.getpid()
         pid = _fork()
         if pid == 0:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from typing import TYPE_CHECKING
 
 from umbel.errors import UmbelError
 from umbel.executors.channel import open_executor_end
 from umbel.executors.lanes.base import Lanes, Station
+from umbel.signals import worker_process_init, worker_process_shutdown
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -37,4 +39,10 @@ def run_executor(kind: type[Lanes], app: Umbel, board: Board, count: int, hostna
 
 def run_lanes(kind: type[Lanes], app: Umbel, board: Board, count: int, hostname: str, slot: int, fd: int) -> None:
     """Run tasks in ``count`` lanes of this process until told to stop."""
-    kind(Station(app, open_executor_end(fd), board, slot * count, count, hostname)).run()
+    code = 1
+    try:
+        worker_process_init.send()
+        kind(Station(app, open_executor_end(fd), board, slot * count, count, hostname)).run()
+        code = 0
+    finally:
+        worker_process_shutdown.send(pid=os.getpid(), exitcode=code)

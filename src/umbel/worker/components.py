@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from umbel.bootsteps import StartStopStep
+from umbel.signals import worker_ready
 from umbel.worker import pool, timer
 from umbel.worker.consumer import WorkerConsumer
 from umbel.worker.sources import open_source
@@ -28,7 +29,7 @@ class Signals(StartStopStep):
     async def start(self, worker: Worker) -> None:
         loop = asyncio.get_running_loop()
         for number, request in self.requests.items():
-            loop.add_signal_handler(number, worker.on_signal, request)
+            loop.add_signal_handler(number, worker.on_signal, request, number)
 
 
 class Timer(StartStopStep):
@@ -101,6 +102,8 @@ class Consumer(StartStopStep):
 
     async def start(self, worker: Worker) -> None:
         await worker.consumer.start()
+        if worker_ready.receivers and not worker.stopping:
+            await asyncio.to_thread(worker_ready.send, sender=worker)
 
     async def close(self, worker: Worker) -> None:
         await worker.consumer.close()

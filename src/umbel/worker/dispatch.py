@@ -150,7 +150,8 @@ class Dispatcher:
             self._fill(executor, len(taken))
 
     def take_back(self, executor: ExecutorHandle, limit: int) -> list[Job]:
-        """Up to ``limit`` jobs that ``executor`` has not read, oldest first; it will not see them."""
+        """Up to ``limit`` jobs that ``executor`` has not read, oldest first; it will not see them. A request to stop
+        that comes along is sent again."""
         taken: list[Job] = []
         for packet in executor.channel.take_back(limit):
             if packets.kind_of(packet) == packets.STOP:
@@ -160,6 +161,8 @@ class Dispatcher:
             if job is not None:
                 executor.load -= job.estimate
                 taken.append(job)
+            elif packets.kind_of(packet) == packets.STOP:
+                executor.channel.send(packet)
         return taken
 
     # -- ending --

@@ -17,6 +17,7 @@ import msgspec
 
 from umbel.brokers.base import Action, Delivery, Settled, Settlement
 from umbel.executors import packets
+from umbel.signals import after_task_publish, heartbeat_sent, task_received, task_sent
 from umbel.worker.dispatch import Dispatcher
 from umbel.worker.intake import Intake
 from umbel.worker.job import Job
@@ -25,6 +26,7 @@ from umbel.worker.link import Ending
 from umbel.worker.orphans import Orphans
 from umbel.worker.pool import ExecutorHandle, describe_exit
 from umbel.worker.switchboard import Switchboard
+from umbel.worker.telling import Telling
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -36,6 +38,9 @@ logger = logging.getLogger("umbel.worker")
 
 _PACKETS_AT_ONCE = 256
 _ALL = 1 << 30
+Verdicts = dict[int, Settlement | None]
+"""What is to be done with deliveries, by their ``id``; None: run it."""
+
 _ACTIONS = {action.value: action for action in Action}
 
 
@@ -43,7 +48,8 @@ class Flow:
     """All work that the worker holds.
 
     ``on_change`` is called, in any thread, after every change once the flow is stopping; ``on_link_broken`` with the
-    error when a thread of the link ended unexpectedly.
+    error when a thread of the link ended unexpectedly. ``sender``: of the signals about messages. Receivers of signals
+    are called without the lock; those of ``task_received`` before any executor has the task.
     """
 
     def __init__(
@@ -53,6 +59,7 @@ class Flow:
         executors: Callable[[], list[ExecutorHandle]],
         on_change: Callable[[], None],
         on_link_broken: Callable[[BaseException], None],
+        sender: object = None,
     ) -> None:
         conf = app.conf
         self.app = app
@@ -62,6 +69,7 @@ class Flow:
         self.intake = Intake(app, conf.worker_delivery_limit)
         self.journal = Journal(app)
         self.orphans = Orphans()
+        self.telling = Telling(app, sender)
         self.dispatcher = Dispatcher(
             executors, conf.worker_prefetch_seconds, conf.worker_prefetch_multiplier, conf.worker_crash_limit - 1
         )
@@ -109,15 +117,21 @@ class Flow:
             return ending
 
     def on_deliveries(self, deliveries: list[Delivery], room: int) -> None:
+        verdicts = self._tell_received(deliveries) if task_received.receivers else None
         with self._lock:
             if self._link is not None:
                 self._link.claims.give_back(room)
-            self._admit(deliveries)
+            self._admit(deliveries, verdicts)
             self._advance()
             if self._ending:
                 self.wake()
+        if self.telling.due:
+            self.telling.tell()
 
     def on_settled(self, ending: Ending, settled: Settled, room: int) -> None:
+        if after_task_publish.receivers or task_sent.receivers:
+            self.telling.published(ending, settled.stale)
+        verdicts = self._tell_received(settled.deliveries) if task_received.receivers else None
         with self._lock:
             if self._link is not None:
                 self._link.claims.give_back(room)
@@ -127,8 +141,14 @@ class Flow:
                 self.orphans.remember(settlement)
             if ending.acknowledge:
                 self._acknowledged(ending.acknowledge, settled.stale)
-            self._admit(settled.deliveries)
+            self._admit(settled.deliveries, verdicts)
             self._advance()
+        if self.telling.due:
+            self.telling.tell()
+
+    def on_renewed(self) -> None:
+        if heartbeat_sent.receivers:
+            self.telling.heartbeat()
 
     def on_lease_lost(self) -> None:
         """What was held is not ours any more. What has not begun is given back, which is in vain for the lost holds
@@ -146,7 +166,15 @@ class Flow:
             self._advance()
             self.wake()
 
-    def _admit(self, deliveries: list[Delivery]) -> None:
+    def _tell_received(self, deliveries: list[Delivery]) -> Verdicts | None:
+        """Judge deliveries before the lock is taken, and tell of those that are to be run."""
+        if self._stopping:
+            return None
+        verdicts = {id(delivery): self._judge(delivery) for delivery in deliveries}
+        self.telling.received([delivery for delivery in deliveries if verdicts[id(delivery)] is None])
+        return verdicts
+
+    def _admit(self, deliveries: list[Delivery], verdicts: Verdicts | None) -> None:
         if deliveries:
             self.last_progress = time.monotonic()
         for delivery in deliveries:
@@ -157,9 +185,10 @@ class Flow:
                 if isinstance(adopted, Settlement):
                     self._ending.settlements.append(adopted)
                 continue
-            settlement = self._judge(delivery)
+            settlement = self._judge(delivery) if verdicts is None else verdicts[id(delivery)]
             if settlement is not None:
                 self.journal.not_run(settlement)
+                self.telling.not_run(settlement)
                 self._ending.settlements.append(settlement)
                 continue
             job = self.dispatcher.job(delivery)
@@ -261,6 +290,8 @@ class Flow:
                 self._give_back_unread()
             self._advance()
             self.wake()
+        if self.telling.due:
+            self.telling.tell()
 
     def _begun_by(self, executor: ExecutorHandle, jobs: list[Job]) -> tuple[list[Job], list[Job]]:
         """Which of ``jobs`` it had begun, and which not. Of a single lane the first is meant, begun or not."""
@@ -282,6 +313,7 @@ class Flow:
         reason = f"the executor that ran it {how}"
         if job.acknowledged or self.app.tasks[message.task].reject_on_worker_lost is False:
             self.journal.lost(message, reason, "not run again")
+            self.telling.lost(message, reason)
             result = self.intake.failure(job.delivery, reason)
             if not job.acknowledged:
                 self._ending.settlements.append(Settlement(job.delivery, result=result))
@@ -290,6 +322,7 @@ class Flow:
         elif crashes >= self._crash_limit and not in_doubt:
             reason = f"{reason}; {crashes} times now"
             self.journal.lost(message, reason, "dead-lettered")
+            self.telling.lost(message, reason)
             result = self.intake.failure(job.delivery, reason)
             self._ending.settlements.append(Settlement(job.delivery, Action.DEAD_LETTER, reason=reason, result=result))
         else:
@@ -323,6 +356,7 @@ class Flow:
             return self.dispatcher.busy()
 
     def close(self) -> None:
+        self.telling.close()
         self._switchboard.close()
 
     def _give_back_unread(self) -> None:

@@ -67,6 +67,10 @@ class Owner(Protocol):
 
     def on_settled(self, ending: Ending, settled: Settled, room: int) -> None: ...
 
+    def on_renewed(self) -> None:
+        """Renewing thread: the lease was renewed. Must not block."""
+        ...
+
     def on_lease_lost(self) -> None: ...
 
     def on_link_broken(self, error: BaseException) -> None: ...
@@ -193,6 +197,7 @@ class Link:
                 self.board.begin_lease()
                 self.owner.on_lease_lost()
             self.board.lease_end = asked + self._lease_span(consumer)
+            self.owner.on_renewed()
 
     def _lease_span(self, consumer: Consumer) -> float:
         return min(self.lease, consumer.proven_for)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from umbel.bootsteps import Blueprint, HookThread, StartStopStep
 from umbel.executors.board import Board
 from umbel.executors.lanes import find_lanes
+from umbel.signals import celeryd_after_setup, celeryd_init, worker_init, worker_shutdown, worker_shutting_down
 from umbel.worker.components import STEPS
 from umbel.worker.flow import Flow
 from umbel.worker.size import size_of
@@ -43,7 +45,7 @@ class Worker:
     ``pool``: the kind of lanes, by name. ``concurrency``: lanes of each process; with ``prefork``, processes.
     ``processes``: how many of them, 1 where not given. ``queues``/``exclude``: names, default all configured.
     ``hostname``: node name. ``grace``: seconds for which a warm shutdown waits for running tasks; None: for ever.
-    ``options``: for ``__init__`` of boot steps.
+    ``options``: what the command line said, for ``__init__`` of boot steps and receivers of ``celeryd_init``.
     """
 
     nursery: ProcessSource | None = None
@@ -66,16 +68,17 @@ class Worker:
     ) -> None:
         conf = app.conf
         self.app = app
+        self.hostname = hostname
+        self.options = dict(options or {})
+        celeryd_init.send(sender=hostname, instance=self, conf=conf, options=self.options)
         self.kind = find_lanes(pool or conf.worker_pool)
         self.size = size_of(self.kind, conf, concurrency, processes)
         self.concurrency = self.size.processes * self.size.lanes
         self.queues = app.consume_queues(queues, exclude)
-        self.hostname = hostname
         self.grace = grace if grace is not None else conf.worker_shutdown_grace
-        self.options = dict(options or {})
         self.exit_code = 0
         self.board = Board(self.concurrency)
-        self.flow = Flow(app, self.board, self._executors, self._notify, self._on_link_broken)
+        self.flow = Flow(app, self.board, self._executors, self._notify, self._on_link_broken, self)
         self.steps: list[StartStopStep] = []
         self.hooks = HookThread("umbel-steps")
         self.blueprint = Blueprint(app.steps["worker"], "worker", default_steps=STEPS, hooks=self.hooks)
@@ -90,6 +93,8 @@ class Worker:
         Raises StepError for a step that cannot be ordered, made or started; in the end, when all is stopped.
         """
         self.app.finalize()
+        worker_init.send(sender=self)
+        celeryd_after_setup.send(sender=self.hostname, instance=self, conf=self.app.conf)
         drivers = f"{type(self.app.broker).__name__}, {type(self.app.backend).__name__}"
         logger.debug("drivers were loaded once, before executors are forked: %s", drivers)
         try:
@@ -101,6 +106,7 @@ class Worker:
             if self.nursery is not None:
                 self.nursery.close()
             self.flow.close()
+            worker_shutdown.send(sender=self)
             self.app.close()
             self.board.close()
         return self.exit_code
@@ -163,16 +169,16 @@ class Worker:
 
     # -- stopping --
 
-    def on_signal(self, request: Shutdown) -> None:
+    def on_signal(self, request: Shutdown, number: signal.Signals) -> None:
         """A signal asks for a shutdown; when one has begun, for a cold one. Loop thread."""
-        self.shut_down(Shutdown.COLD if self.stopping else request)
+        self.shut_down(Shutdown.COLD if self.stopping else request, number=number)
 
-    def shut_down(self, how: Shutdown, exit_code: int = 0) -> None:
-        """Begin to stop; a second, colder request overtakes the first. Loop thread."""
+    def shut_down(self, how: Shutdown, exit_code: int = 0, number: signal.Signals | None = None) -> None:
+        """Begin to stop; a second, colder request overtakes the first. Loop thread. ``number``: who asked for it."""
         if self._shutdown is None or how > self._shutdown:
             logger.info("%s shutdown", how.name.lower())
             self.exit_code = self.exit_code or exit_code
-            self._stop(how)
+            self._stop(how, number)
 
     def give_up(self, exit_code: int) -> None:
         """Cold shutdown with this exit code; what is wrong was logged. Loop thread."""
@@ -184,8 +190,10 @@ class Worker:
         if not self.stopping:
             self._stop(Shutdown.WARM)
 
-    def _stop(self, how: Shutdown) -> None:
+    def _stop(self, how: Shutdown, number: signal.Signals | None = None) -> None:
         self._shutdown = how
+        sig = number.name if number is not None else None
+        worker_shutting_down.send(sender=self.hostname, sig=sig, how=how.name.capitalize(), exitcode=self.exit_code)
         self.blueprint.interrupt()
         self.consumer.blueprint.interrupt()
         self._changed.set()
