@@ -12,6 +12,9 @@ from umbel.errors import UmbelError
 from umbel.execution import execute_message
 from umbel.executors import packets
 from umbel.executors.channel import ExecutorEnd, open_executor_end
+from umbel.executors.recycling import recycling_of
+from umbel.log.setup import enter_executor
+from umbel.worker.stacks import dump_on_signal
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -25,7 +28,8 @@ logger = logging.getLogger("umbel.executor")
 
 
 class Executor:
-    """Runs one task at a time in this process until it is told to stop or its supervisor has gone."""
+    """Runs one task at a time in this process until it is told to stop, its supervisor has gone, or it has done
+    enough (``recycling``)."""
 
     def __init__(self, app: Umbel, end: ExecutorEnd, board: Board, slot: int, hostname: str) -> None:
         self.app = app
@@ -37,7 +41,11 @@ class Executor:
 
     def run(self) -> None:
         end, board, slot, pid = self.end, self.board, self.slot, os.getpid()
-        while (packet := end.receive()) is not None and packets.kind_of(packet) == packets.TASK:
+        recycling, enough = recycling_of(self.app), ""
+        while not (recycling and (enough := recycling.due())):
+            packet = end.receive()
+            if packet is None or packets.kind_of(packet) != packets.TASK:
+                return
             number = self._number = packets.number_of(packet)
             if not board.lease_is_good() and not self._await_lease():
                 end.send(packets.encode_refused(number))
@@ -56,6 +64,7 @@ class Executor:
                 os._exit(0)  # a child that the task forked came back from it: it is no executor
             board.end(slot)
             end.send(packets.encode_report(number, _packed(outcome)))
+        end.send(packets.encode_retiring(enough))
 
     def _report(self, result: Result) -> None:
         self.end.send(packets.encode_state(self._number, result))
@@ -94,6 +103,8 @@ def run_executor(app: Umbel, fd: int, board: Board, slot: int, hostname: str) ->
     """Body of a freshly forked executor process. Returns when it is to exit."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    enter_executor(slot)
+    dump_on_signal()
     app.after_fork()
     try:
         Executor(app, open_executor_end(fd), board, slot, hostname).run()

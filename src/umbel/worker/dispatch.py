@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
     from umbel.brokers.base import Delivery
+    from umbel.config import Settings
     from umbel.worker.pool import ExecutorHandle
 
 MOST_UNREPORTED = 256
@@ -27,6 +28,13 @@ MOST_HELD_EACH = 1000
 """Messages held for each executor, at most."""
 
 MOST_BYTES_HELD = 64 << 20
+
+
+def fixed_window(conf: Settings) -> int | None:
+    """Messages held for each executor as the settings fix it; None: as many as their durations suggest."""
+    if conf.worker_disable_prefetch:
+        return 1
+    return MOST_HELD_EACH if conf.worker_prefetch_multiplier == 0 else conf.worker_prefetch_multiplier
 
 
 class Dispatcher:
@@ -78,18 +86,19 @@ class Dispatcher:
 
     def _fill(self, executor: ExecutorHandle, most: int) -> None:
         backlog, jobs = self.backlog, executor.jobs
-        room = min(most, self._unreported_limit() - len(jobs))
+        room = granted = min(most, self._unreported_limit() - len(jobs), executor.allowance)
         while room > 0 and backlog and (not jobs or executor.load + backlog[0].estimate <= self.window):
             job = backlog[0]
             if not executor.channel.send(
                 packets.encode_task(job.number, job.delivery.message, job.delivery.deliveries)
             ):
-                return
+                break
             backlog.popleft()
             self._backlog_seconds -= job.estimate
             jobs[job.number] = job
             executor.load += job.estimate
             room -= 1
+        executor.allowance -= granted - room
 
     def _unreported_limit(self) -> int:
         return MOST_UNREPORTED if self.fixed is None else max(1, self.fixed)
@@ -113,7 +122,9 @@ class Dispatcher:
     def take_back(self, executor: ExecutorHandle, limit: int) -> list[Job]:
         """Up to ``limit`` jobs that ``executor`` has not read, oldest first; it will not see them."""
         taken: list[Job] = []
-        for packet in executor.channel.take_back(limit):
+        unread = executor.channel.take_back(limit)
+        executor.allowance += len(unread)
+        for packet in unread:
             job = executor.jobs.pop(packets.number_of(packet), None)
             if job is not None:
                 executor.load -= job.estimate
@@ -150,7 +161,7 @@ class Dispatcher:
         count = len(executors)
         if not count or self._bytes > MOST_BYTES_HELD:
             return 0
-        held = len(self.backlog) + len(self.waiting) + sum(len(executor.jobs) for executor in executors)
+        held = self.held()
         if self.fixed is not None:
             return max(0, count * max(1, self.fixed) - held)
         free = count * self.window - self._backlog_seconds - sum(executor.load for executor in executors)
@@ -163,6 +174,10 @@ class Dispatcher:
         if self.fixed is not None:
             return count * max(1, self.fixed)
         return min(max(count, int(count * self.window / self.durations.overall)), count * MOST_HELD_EACH)
+
+    def held(self) -> int:
+        """How many messages are held."""
+        return len(self.backlog) + len(self.waiting) + sum(len(executor.jobs) for executor in self._executors())
 
     def idle(self) -> int:
         """Executors without a job."""

@@ -17,13 +17,13 @@ import msgspec
 
 from umbel.brokers.base import Action, Delivery, Settled, Settlement
 from umbel.executors import packets
-from umbel.worker.dispatch import Dispatcher
+from umbel.worker.dispatch import Dispatcher, fixed_window
 from umbel.worker.intake import Intake
 from umbel.worker.job import Job
 from umbel.worker.journal import Journal
 from umbel.worker.link import Ending
 from umbel.worker.orphans import Orphans
-from umbel.worker.pool import ExecutorHandle, describe_exit
+from umbel.worker.pool import UNLIMITED, ExecutorHandle, describe_exit
 from umbel.worker.switchboard import Switchboard
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ _ACTIONS = {action.value: action for action in Action}
 class Flow:
     """All work that the worker holds.
 
-    ``on_change`` is called, in any thread, after every change once the flow is stopping; ``on_link_broken`` with the
-    error when a thread of the link ended unexpectedly.
+    ``on_change`` is called, in any thread, after every change once the flow is stopping; ``on_retired`` with an
+    executor that reads no more and needs a successor; ``on_link_broken`` with the error when a thread of the link
+    ended unexpectedly.
     """
 
     def __init__(
@@ -52,20 +53,23 @@ class Flow:
         board: Board,
         executors: Callable[[], list[ExecutorHandle]],
         on_change: Callable[[], None],
+        on_retired: Callable[[ExecutorHandle], None],
         on_link_broken: Callable[[BaseException], None],
     ) -> None:
         conf = app.conf
         self.app = app
         self.board = board
         self.on_change = on_change
+        self._tell_retired = on_retired
         self._tell_broken = on_link_broken
         self.intake = Intake(app, conf.worker_delivery_limit)
         self.journal = Journal(app)
         self.orphans = Orphans()
-        self.dispatcher = Dispatcher(executors, conf.worker_prefetch_seconds, conf.worker_prefetch_multiplier)
+        self.dispatcher = Dispatcher(executors, conf.worker_prefetch_seconds, fixed_window(conf))
         self.last_progress = time.monotonic()
         self._executors = executors
         self._crash_limit = conf.worker_crash_limit
+        self._allowance = conf.worker_max_tasks_per_child or UNLIMITED
         self._lock = threading.RLock()
         self._switchboard = Switchboard()
         self._ending = Ending()
@@ -210,6 +214,10 @@ class Flow:
             if job is not None:
                 self.orphans.end(job)
                 self._requeue(job)
+        elif kind == packets.RETIRING:
+            executor.stopping, executor.retired = True, packets.decode_retiring(packet)
+            self.dispatcher.put_back(self.dispatcher.take_back(executor, _ALL))
+            self._tell_retired(executor)
 
     def _refused(self, job: Job, fault: str) -> Report:
         """An outcome of wrong types, from a callback with a priority in letters for example, is a failure."""
@@ -234,6 +242,7 @@ class Flow:
 
     def on_executor_started(self, executor: ExecutorHandle) -> None:
         with self._lock:
+            executor.allowance = self._allowance
             self._switchboard.add(executor)
             self._advance()
 
@@ -250,8 +259,9 @@ class Flow:
             executor.worked = executor.worked or bool(lost)
             if not executor.stopping:
                 logger.error("executor %d %s", executor.pid, describe_exit(status))
-            self.dispatcher.put_back(lost[1:] + unread)
-            for job in lost[:1]:
+            begun = 0 if executor.retired else 1
+            self.dispatcher.put_back(lost[begun:] + unread)
+            for job in lost[:begun]:
                 self._crashed(job, describe_exit(status))
             if self._stopping:
                 self._give_back_unread()
@@ -304,6 +314,11 @@ class Flow:
         """Whether anything is held that has not ended."""
         with self._lock:
             return self.dispatcher.busy()
+
+    def held(self) -> int:
+        """How many tasks are held: in the backlog, sent to executors, running."""
+        with self._lock:
+            return self.dispatcher.held()
 
     def close(self) -> None:
         self._switchboard.close()

@@ -62,10 +62,12 @@ class _Watchdog:
         idle_since = worker.flow.last_progress
         if not timeout or time.monotonic() - idle_since < timeout or worker.flow.busy():
             self.restarted_at = None if worker.flow.busy() else self.restarted_at
+            worker.stalled = worker.stalled and self.restarted_at is not None
             return
         sizes = [await asyncio.to_thread(worker.app.broker.size, queue.name) for queue in worker.queues]
         if not any(size.ready > 0 for size in sizes) or worker.flow.busy():
             self.restarted_at = None
+            worker.stalled = False
             return
         if self.restarted_at is not None and worker.flow.last_progress < self.restarted_at:
             if time.monotonic() - self.restarted_at < timeout:
@@ -75,4 +77,5 @@ class _Watchdog:
             return
         faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
         self.restarted_at = time.monotonic()
+        worker.stalled = True
         await worker.restart_link(f"work waits, but nothing was claimed for {timeout:.0f} s")

@@ -23,15 +23,18 @@ logger = logging.getLogger("umbel.worker.pool")
 RECENT = 30.0
 """Seconds for which an executor that died before it began any task delays the start of others."""
 
+UNLIMITED = 1 << 62
+
 
 class ExecutorHandle:
     """The supervisor's view of one executor process.
 
     ``jobs``: by number, what was sent to it and is not yet reported, oldest first. ``load``: their estimated seconds.
-    ``worked``: it has begun a task. ``exited``: it is gone, and its channel is not to be read any more.
+    ``worked``: it has begun a task. ``exited``: it is gone, and its channel is not to be read any more. ``allowance``:
+    how many packets more it may be sent in its life. ``retired``: why it reads no more and exits by itself.
     """
 
-    __slots__ = ("channel", "exited", "jobs", "load", "pid", "slot", "stopping", "worked")
+    __slots__ = ("allowance", "channel", "exited", "jobs", "load", "pid", "retired", "slot", "stopping", "worked")
 
     def __init__(self, slot: int, channel: SupervisorEnd) -> None:
         self.slot = slot
@@ -42,6 +45,8 @@ class ExecutorHandle:
         self.worked = False
         self.stopping = False
         self.exited = False
+        self.allowance = UNLIMITED
+        self.retired = ""
 
 
 class PoolOwner(Protocol):
@@ -55,7 +60,8 @@ class PoolOwner(Protocol):
 
 
 class Pool:
-    """Keeps ``size`` executors running until it is stopped."""
+    """Keeps ``size`` executors running until it is stopped. Beside them there may be some that have retired: their
+    successors work already, and they are about to exit."""
 
     def __init__(self, nursery: Nursery, size: int, owner: PoolOwner) -> None:
         self.nursery = nursery
@@ -63,6 +69,7 @@ class Pool:
         self.owner = owner
         self.executors: dict[int, ExecutorHandle] = {}
         self._by_pid: dict[int, ExecutorHandle] = {}
+        self._retired: set[ExecutorHandle] = set()
         self._idle_deaths: deque[float] = deque(maxlen=10)
         self._respawns: dict[int, asyncio.TimerHandle] = {}
         self._stopping = False
@@ -97,20 +104,40 @@ class Pool:
                 executor = self.executors[item.slot]
                 executor.pid = item.pid
                 self._by_pid[item.pid] = executor
+                if executor.retired:
+                    self.replace(executor)
             elif executor := self._by_pid.pop(item.pid, None):
                 self._on_exit(executor, item.status)
 
+    def replace(self, executor: ExecutorHandle) -> None:
+        """Start the successor of one that has retired, while that is still on its way out."""
+        if executor.pid and self.executors.get(executor.slot) is executor and not self._stopping:
+            self._retired.add(executor)
+            self._succeed(executor)
+
+    def _succeed(self, executor: ExecutorHandle) -> None:
+        data = {"slot": executor.slot}
+        logger.info("executor %d is replaced: %s", executor.pid, executor.retired, extra={"data": data})
+        self._spawn(executor.slot)
+
     def _on_exit(self, executor: ExecutorHandle, status: int) -> None:
-        del self.executors[executor.slot]
+        replaced = executor in self._retired
+        if replaced:
+            self._retired.remove(executor)
+        else:
+            del self.executors[executor.slot]
         self.owner.on_executor_exit(executor, status)
         executor.channel.close()
-        if not self._stopping:
+        if self._stopping:
+            if not self.executors and not self._retired:
+                self._empty.set()
+        elif executor.retired and not replaced:
+            self._succeed(executor)
+        elif not replaced:
             delay = self._respawn_delay(executor)
             if delay:
                 logger.warning("executors die as soon as they start; the next one starts in %.1f s", delay)
             self._respawns[executor.slot] = self._loop.call_later(delay, self._respawn, executor.slot)
-        elif not self.executors:
-            self._empty.set()
 
     def _respawn(self, slot: int) -> None:
         del self._respawns[slot]
@@ -142,7 +169,7 @@ class Pool:
         self._stopping = True
         for timer in self._respawns.values():
             timer.cancel()
-        if not self.executors:
+        if not self.executors and not self._retired:
             self._empty.set()
         for executor in self.executors.values():
             executor.stopping = True
@@ -150,7 +177,7 @@ class Pool:
 
     def kill(self, executors: Iterable[ExecutorHandle] | None = None) -> None:
         """End executors (all) at once; their exits are reported as always."""
-        for executor in list(executors if executors is not None else self.executors.values()):
+        for executor in list(executors if executors is not None else [*self.executors.values(), *self._retired]):
             if executor.pid:
                 try:
                     os.kill(executor.pid, signal.SIGKILL)
@@ -168,10 +195,11 @@ class Pool:
     def close(self) -> None:
         self._stopping = True
         self._loop.remove_reader(self.nursery.fileno())
-        for executor in self.executors.values():
+        for executor in (*self.executors.values(), *self._retired):
             executor.channel.close()
         self.nursery.close()
         self.executors.clear()
+        self._retired.clear()
 
 
 def describe_exit(status: int) -> str:

@@ -22,9 +22,11 @@ from umbel.executors.board import Board
 from umbel.executors.executor import run_executor
 from umbel.executors.nursery import Nursery
 from umbel.worker.flow import Flow
+from umbel.worker.health import HealthServer
 from umbel.worker.link import Link
 from umbel.worker.maintenance import maintain
 from umbel.worker.pool import ExecutorHandle, Pool
+from umbel.worker.stacks import StackDumper, dump_on_signal
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -45,7 +47,9 @@ class Shutdown(enum.IntEnum):
 
     WARM = 1
     """Running tasks finish, for at most the grace time; everything else is given back now."""
-    COLD = 2
+    SOFT = 2
+    """Running tasks get ``worker_soft_shutdown_timeout`` seconds, then they are killed and given back."""
+    COLD = 3
     """Running tasks are killed and given back now."""
 
 
@@ -72,10 +76,14 @@ class Worker:
         self.queues = app.consume_queues(queues, exclude)
         self.hostname = hostname
         self.grace = grace if grace is not None else conf.worker_shutdown_grace
+        self._soft_timeout = conf.worker_soft_shutdown_timeout
         self.exit_code = 0
         self.board = Board(self.concurrency)
-        self.flow = Flow(app, self.board, self._executors, self._notify, self._on_link_broken)
+        self.flow = Flow(app, self.board, self._executors, self._notify, self._on_retired, self._on_link_broken)
         self.link: Link | None = None
+        self.started_at = time.monotonic()
+        self.stalled = False
+        """Work waits, but nothing was claimed for ``worker_stall_timeout`` and not since either."""
         self._pool: Pool | None = None
         self._shutdown: Shutdown | None = None
         self._changed = asyncio.Event()
@@ -90,6 +98,7 @@ class Worker:
         app, board, hostname = self.app, self.board, self.hostname
         drivers = f"{type(app.broker).__name__}, {type(app.backend).__name__}"
         logger.debug("drivers were loaded once, before executors are forked: %s", drivers)
+        dump_on_signal()
         nursery = Nursery(lambda slot, fd: run_executor(app, fd, board, slot, hostname))
         gc.freeze()
         gc.set_threshold(_GARBAGE_THRESHOLD)
@@ -107,17 +116,20 @@ class Worker:
     async def _main(self, nursery: Nursery) -> None:
         self._loop = loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal, Shutdown.WARM)
+            cold = number == signal.SIGTERM and os.environ.get("REMAP_SIGTERM") == "SIGQUIT"
+            loop.add_signal_handler(number, self._on_signal, Shutdown.COLD if cold else Shutdown.WARM)
         loop.add_signal_handler(signal.SIGQUIT, self._on_signal, Shutdown.COLD)
         self._pool = Pool(nursery, self.concurrency, self)
-        self._pool.start()
+        StackDumper(self._pool, self.board)
         try:
-            await self._connect()
-            async with asyncio.TaskGroup() as group:
-                upkeep = group.create_task(maintain(self))
-                await self._until(lambda: self._shutdown is not None)
-                upkeep.cancel()
-            await self._stop(self._pool)
+            async with HealthServer(self):
+                self._pool.start()
+                await self._connect()
+                async with asyncio.TaskGroup() as group:
+                    upkeep = group.create_task(maintain(self))
+                    await self._until(lambda: self._shutdown is not None)
+                    upkeep.cancel()
+                await self._stop(self._pool)
         finally:
             self._pool.close()
 
@@ -174,6 +186,8 @@ class Worker:
     def _on_signal(self, request: Shutdown) -> None:
         if self._shutdown is not None:
             request = Shutdown.COLD
+        if request is Shutdown.COLD and self._soft_timeout and self._shutdown in (None, Shutdown.WARM):
+            request = Shutdown.SOFT
         self.shut_down(request)
 
     def shut_down(self, how: Shutdown, exit_code: int = 0) -> None:
@@ -188,7 +202,12 @@ class Worker:
         if self.link is not None:
             self.link.stop_claiming()
         self.flow.stop()
-        await self._until(lambda: self._shutdown is Shutdown.COLD or not self.flow.busy(), self.grace)
+        await self._until(lambda: self._shutdown is not Shutdown.WARM or not self.flow.busy(), self.grace)
+        if self._shutdown is Shutdown.SOFT:
+            idle_counts = not self.app.conf.worker_enable_soft_shutdown_on_idle
+            await self._until(
+                lambda: self._shutdown is Shutdown.COLD or (idle_counts and not self.flow.busy()), self._soft_timeout
+            )
         if self.flow.busy():
             self.flow.give_back_running()
             pool.kill()
@@ -231,10 +250,24 @@ class Worker:
         finally:
             self._restarting = None
 
+    # -- what health is made of --
+
+    @property
+    def stopping(self) -> bool:
+        return self._shutdown is not None
+
+    def executor_count(self) -> int:
+        """Executors that take tasks."""
+        return sum(not executor.stopping for executor in self._executors())
+
     # -- the pool --
 
     def _executors(self) -> list[ExecutorHandle]:
         return list(self._pool.executors.values()) if self._pool is not None else []
+
+    def _on_retired(self, executor: ExecutorHandle) -> None:
+        if self._loop is not None and self._pool is not None:
+            self._loop.call_soon_threadsafe(self._pool.replace, executor)
 
     def on_executor_started(self, executor: ExecutorHandle) -> None:
         self.flow.on_executor_started(executor)
