@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from umbel.cli.daemon import drop_privileges
 from umbel.pidfile import NodeRunning, Pidfile, holder
 from workers import TESTS, Fleet, fleet, wait_for
 
@@ -123,7 +124,7 @@ def test_a_pid_file_that_names_nobody_else_is_replaced(tmp_path: Path, text: str
 
 def test_of_many_that_start_at_once_one_gets_the_pid_file(tmp_path: Path) -> None:
     program = (
-        "import sys, time\nfrom umbel.pidfile import NodeRunning, Pidfile\n"
+        "import sys\nfrom umbel.pidfile import NodeRunning, Pidfile\n"
         "try:\n    Pidfile(sys.argv[1]).acquire()\nexcept NodeRunning:\n    print('refused')\n"
         "else:\n    print('got it', flush=True); sys.stdin.read()\n"
     )
@@ -143,25 +144,45 @@ def test_of_many_that_start_at_once_one_gets_the_pid_file(tmp_path: Path) -> Non
     assert words == ["got it"] + ["refused"] * 5
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-def test_uid_and_gid_and_umask(nodes: Fleet, tmp_path: Path) -> None:
-    shared = tmp_path / "shared"
-    shared.mkdir()
-    for each in (shared, *shared.parents):
-        if each.is_relative_to("/tmp") and each != Path("/tmp"):
-            each.chmod(each.stat().st_mode | 0o055)
-    shared.chmod(0o777)
-    url = f"sqlite:///{shared}/umbel.db"
-    places = {"LEDGER_BROKER": url, "LEDGER_BACKEND": url, "UMBEL_RUNTIME_DIR": str(shared / "run")}
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("uid", "gid", "expected"),
+    [
+        ("nobody", None, (65534, 65534, [65534])),
+        ("65534", "root", (65534, 0, [0])),
+        (None, "nogroup", (0, 65534, None)),
+    ],
+)
+def test_privileges_are_dropped_for_good(
+    uid: str | None, gid: str | None, expected: tuple[int, int, list[int] | None]
+) -> None:
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        drop_privileges(uid, gid)
+        os.write(write, repr((os.getresuid(), os.getresgid(), os.getgroups())).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    uids, gids, groups = eval(os.read(read, 1000))
+    os.close(read)
+    os.close(write)
+    assert (set(uids), set(gids)) == ({expected[0]}, {expected[1]})
+    assert expected[2] is None or groups == expected[2]
+
+
+@as_root
+def test_gid_and_umask_hold_for_executors_and_files(nodes: Fleet, tmp_path: Path) -> None:
+    log = tmp_path / "log"
     worker = nodes.start(
-        "-c", "1", "--uid", "nobody", "--umask", "077", "--logfile", f"{shared}/log", environment=places, ready=False
+        "-c", "1", "--uid", "root", "--gid", "nogroup", "--umask", "077", "--logfile", str(log), ready=False
     )
-    log = shared / "log"
     wait_for(lambda: log.exists() and "ready" in log.read_text(), 20, worker.output())
-    uids = psutil.Process(worker.process.pid).uids()
-    assert set(uids) == {65534}
-    assert all(set(process.uids()) == {65534} for process in worker.executors())
-    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    wait_for(worker.executors)
+    assert all(set(process.gids()) == {65534} for process in worker.tree())
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600 and log.stat().st_gid == 65534
     assert worker.stop() == 0
 
 
