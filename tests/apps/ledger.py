@@ -22,6 +22,10 @@ from umbel.log import get_task_logger
 app = Umbel("ledger", broker=os.environ.get("LEDGER_BROKER"), backend=os.environ.get("LEDGER_BACKEND"))
 
 
+if "LEDGER_HANDLER" in os.environ:
+    logging.basicConfig(format="own handler: %(message)s", level="INFO")
+
+
 def write(event: str, task_id: str) -> None:
     line = f"{event} {task_id} {os.getpid()} {time.time():.6f}\n".encode()
     fd = os.open(os.environ["LEDGER_FILE"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

@@ -97,15 +97,20 @@ def test_nodes_are_started_restarted_and_stopped(multi: Nodes) -> None:
 
 def test_stopwait_waits_for_what_runs_and_stop_does_not(multi: Nodes, nodes: Fleet) -> None:
     assert multi("start", "a", "-c", "1").returncode == 0
-    multi.umbel("call", "apps.ledger.record", "3")
+    multi.umbel("call", "apps.ledger.record", "4")
     wait_for(lambda: len(nodes.ledger.running()) == 1, 20)
-    assert multi("stop", "a").returncode == 0
-    assert set(multi.pids()) == {"a"} and not nodes.ledger.ended()
-    done = multi("stopwait", "a", "-TERM", "--no-color") if not multi.pids() else multi("stop", "a", "-USR1")
-    assert done.returncode == 0
-    pid = multi.pids().get("a")
+    done = multi("stopwait", "a")
+    assert done.returncode == 0 and "waiting for 1 node: ." in done.stdout
+    assert not multi.pids() and len(nodes.ledger.ended()) == 1
+
+    assert multi("start", "a", "-c", "1").returncode == 0
+    multi.umbel("call", "apps.ledger.record", "6")
+    wait_for(lambda: len(nodes.ledger.running()) == 1, 20)
+    done = multi("stop", "a")
+    assert done.returncode == 0 and "waiting" not in done.stdout
+    assert "a" in multi.pids() and len(nodes.ledger.ended()) == 1
     wait_for(lambda: not multi.pids(), 20)
-    assert len(nodes.ledger.ended()) == 1, f"the task of process {pid} was waited for"
+    assert len(nodes.ledger.ended()) == 2
 
 
 def test_kill_gives_the_work_to_others(multi: Nodes, nodes: Fleet) -> None:
