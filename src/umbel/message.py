@@ -181,12 +181,19 @@ def new_id() -> str:
         return _more_ids()
 
 
+_VERSION = bytes(byte & 0x0F | 0x40 for byte in range(256))
+_VARIANT = bytes(byte & 0x3F | 0x80 for byte in range(256))
+
+
 def _more_ids() -> str:
-    """Make 64 ids of one read of the system's random numbers: five times as fast as one by one."""
-    digits = os.urandom(64 * 16).hex()
+    """Make 64 ids (RFC 9562, version 4) of one read of the system's random numbers: faster than one by one."""
+    random = bytearray(os.urandom(64 * 16))
+    random[6::16] = random[6::16].translate(_VERSION)
+    random[8::16] = random[8::16].translate(_VARIANT)
+    digits = random.hex()
     made = [
-        f"{digits[i : i + 8]}-{digits[i + 8 : i + 12]}-4{digits[i + 13 : i + 16]}-"
-        f"{'89ab'[int(digits[i + 16], 16) & 3]}{digits[i + 17 : i + 20]}-{digits[i + 20 : i + 32]}"
+        f"{digits[i : i + 8]}-{digits[i + 8 : i + 12]}-{digits[i + 12 : i + 16]}"
+        f"-{digits[i + 16 : i + 20]}-{digits[i + 20 : i + 32]}"
         for i in range(0, len(digits), 32)
     ]
     last = made.pop()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from umbel.current import current_request
@@ -11,10 +12,8 @@ from umbel.errors import OperationalError, PublishTimeout
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
-    from umbel.brokers.base import Broker
     from umbel.groups import GroupResult
     from umbel.message import Message
-    from umbel.queues import Queue
     from umbel.result import AsyncResult
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
@@ -25,25 +24,28 @@ def publish(app: Umbel, declared: set[str], messages: Sequence[Message], timeout
     limit: float = app.conf.publish_timeout if timeout is None else timeout
     deadline = time.monotonic() + limit
     backend, broker = app.backend, app.broker
-    if not backend.features.knows_nothing:
-        backend.on_publish([message.id for message in messages])
+    if backend.reply_to:
+        ids = [message.id for message in messages]
+        _persist("the result store could not be prepared", lambda left: backend.on_publish(ids, left), deadline)
     for message in messages:
         if message.queue not in declared:
             if not message.exchange or message.queue in app.queues():
-                _declare(broker, app.routes.queue(message.queue), deadline)
+                queue = app.routes.queue(message.queue)
+                _persist(f"queue {queue.name!r} could not be declared", partial(broker.declare, queue), deadline)
             declared.add(message.queue)
     broker.publish(messages, max(0.001, deadline - time.monotonic()))
 
 
-def _declare(broker: Broker, queue: Queue, deadline: float) -> None:
-    """Try until ``deadline`` (monotonic seconds), as publishing itself does. Raises PublishTimeout."""
+def _persist(failure: str, call: Callable[[float], object], deadline: float) -> None:
+    """``call`` with the seconds left, again and again until ``deadline`` (monotonic). Raises PublishTimeout."""
     pause = _FIRST_PAUSE
     while True:
         try:
-            return broker.declare(queue, max(0.001, deadline - time.monotonic()))
+            call(max(0.001, deadline - time.monotonic()))
+            return
         except OperationalError as error:
             if time.monotonic() + pause > deadline:
-                raise PublishTimeout(f"queue {queue.name!r} could not be declared in time: {error}") from error
+                raise PublishTimeout(f"{failure} in time: {error}") from error
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
 

@@ -144,7 +144,7 @@ class Signature(dict[str, Any]):
     def messages(self, app: Umbel, args: Sequence[Any] = (), **options: Any) -> tuple[list[Message], Any]:
         """The messages of this call, and its result; nothing is sent."""
         own, name = self["args"], self["task"]
-        merged = {**self["options"], **options}
+        merged = {**self["options"], **options} if options else self["options"]
         task = app.tasks.get(name)
         message = prepare(
             app, name, own if not args or self["immutable"] else (*args, *own), self["kwargs"], merged, task

@@ -15,6 +15,7 @@ import pytest
 
 from conformance.messages import ack, make, many, numbers, persist, take, take_none
 from conformance.waiting import Running, eventually
+from proxy import TCPProxy
 from services import PrivateServer
 from umbel.brokers.amqp import AMQPBroker
 from umbel.brokers.amqp.addresses import addresses
@@ -316,8 +317,6 @@ def test_failed_follow_up_leaves_its_settlement_and_settles_the_rest_once(broker
 
 
 def test_lost_hold_is_told_once_and_nothing_is_claimed_before(rabbitmq_url: str, queue: Queue) -> None:
-    from proxy import TCPProxy
-
     with TCPProxy.to(rabbitmq_url) as proxy:
         broker = AMQPBroker(proxy.url(rabbitmq_url))
         broker.publish(many(queue.name, 2))
@@ -336,6 +335,45 @@ def test_lost_hold_is_told_once_and_nothing_is_claimed_before(rabbitmq_url: str,
 
 
 # -- delays --
+
+
+def test_hold_is_not_proven_while_the_broker_is_silent(rabbitmq_url: str, queue: Queue) -> None:
+    """A silent connection may be one that the broker has given up: nothing is claimed to be held, nothing copied."""
+    with TCPProxy.to(rabbitmq_url) as proxy:
+        broker = AMQPBroker(proxy.url(rabbitmq_url) + "?heartbeat=7")
+        try:
+            broker.publish(many(queue.name, 1))
+            with broker.consumer([queue], name="one") as consumer:
+                assert consumer.proven_for == 7
+                held = take(consumer, 1)
+                assert consumer.renew()
+                proxy.blackhole()
+                with pytest.raises(OperationalError, match="did not answer"):
+                    consumer.renew()
+                proxy.heal()
+                eventually(consumer.renew, 5)
+                ack(consumer, held)
+        finally:
+            broker.close()
+
+
+def test_messages_of_many_threads_are_whole_when_the_socket_is_full(broker: AMQPBroker, queue: Queue) -> None:
+    """Each thread writes its own frames; what the socket does not take at once must not be mixed with others'."""
+    size, count, writers = 300_000, 12, 4
+    bodies = [[bytes([65 + writer]) * size for _ in range(count)] for writer in range(writers)]
+
+    def publish(writer: int) -> None:
+        broker.publish([make(queue.name, body=body) for body in bodies[writer]])
+
+    threads = [threading.Thread(target=publish, args=(writer,)) for writer in range(writers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    with broker.consumer([queue], name="reader") as consumer:
+        found = take(consumer, writers * count)
+        assert sorted(delivery.message.body for delivery in found) == [body for each in bodies for body in each]
+        ack(consumer, found)
 
 
 def test_names_that_end_alike_do_not_share_delayed_messages(broker: AMQPBroker, queue: Queue) -> None:

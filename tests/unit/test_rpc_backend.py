@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import pika
 import pytest
 
 from conformance.waiting import eventually
+from proxy import TCPProxy
+from umbel import Umbel
 from umbel.backends.base import Meta, Options
 from umbel.backends.rpc import RPCBackend
 from umbel.backends.rpc_listener import broker_url
-from umbel.errors import ConfigurationError
+from umbel.errors import ConfigurationError, PublishTimeout
 from umbel.message import new_id
 
 VECTORS = json.loads(Path(__file__).with_name("test_amqp_vectors.json").read_text())
@@ -97,6 +100,17 @@ def test_cache_is_bounded(backend: RPCBackend) -> None:
     eventually(lambda: backend.get(ids[-1:]))
     assert len(backend.get(ids)) <= 101
     assert not backend.get(ids[:1])
+
+
+def test_delay_ends_in_time_where_only_the_reply_queue_cannot_be_made(rabbitmq_url: str) -> None:
+    with TCPProxy.to(rabbitmq_url) as proxy:
+        proxy.blackhole()
+        backend = proxy.url(rabbitmq_url).replace("amqp://", "rpc://")
+        with Umbel("sender", broker="memory://", backend=backend, publish_timeout=1.0) as app:
+            before = time.monotonic()
+            with pytest.raises(PublishTimeout, match="the result store could not be prepared"):
+                app.send_task("a.task")
+            assert time.monotonic() - before <= 1.5
 
 
 def test_close_deletes_the_reply_queue(backend: RPCBackend, raw: Any) -> None:

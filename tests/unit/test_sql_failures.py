@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 
+from conformance.waiting import eventually
 from umbel.backends.base import Meta
 from umbel.backends.sql import SQLBackend
 from umbel.brokers.base import Action, Settlement
@@ -38,14 +39,14 @@ def url(request: pytest.FixtureRequest, fresh_url: Callable[[str], str]) -> str:
 
 @pytest.fixture
 def lose_answer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """``lose_answer("COMMIT")``: the next such statement is executed, and then the connection breaks."""
+    """``lose_answer("COMMIT")``: the next statement that contains this is executed, and then the connection breaks."""
     run, rows = Link.run, Link.rows
     awaited: list[str] = []
 
     def breaking(original: Callable[..., Any]) -> Callable[..., Any]:
         def execute(self: Link, sql: str, values: Any = ()) -> Any:
             answer = original(self, sql, values)
-            if awaited and sql.startswith(awaited[0]):
+            if awaited and awaited[0] in sql:
                 awaited.clear()
                 self.driver.close()
                 raise OperationalError("the connection broke")
@@ -109,6 +110,32 @@ def test_publish_whose_answer_is_lost_is_not_sent_twice(
     broker.publish([make("q", b"1"), make("q", b"2")])
     broker.publish([make("q", b"3")])
     assert [message.body for message in broker.peek("q")] == [b"0", b"1", b"2", b"3"]
+    broker.close()
+
+
+def test_what_a_lost_answer_claimed_goes_back_when_nobody_asks_for_it(
+    url: str, lose_answer: Callable[[str], None]
+) -> None:
+    """As in a worker whose lanes are all busy for long: it settles nothing and receives nothing."""
+    broker = SQLBroker(url)
+    broker.publish([make("q", str(n).encode()) for n in range(4)])
+    with broker.consumer([Queue("q")], name="w", lease=60.0) as consumer:
+        (first,) = consumer.receive(1, 1.0)
+        lose_answer("COMMIT")
+        with pytest.raises(OperationalError):
+            consumer.settle([Settlement(first)], want=2)
+        assert (broker.size("q").ready, broker.size("q").held) == (1, 2)
+
+        def returned() -> bool:
+            return consumer.renew() and broker.size("q").ready == 3
+
+        eventually(returned)
+        claimed = consumer.receive(4, 1.0)
+        assert sorted((delivery.message.body, delivery.deliveries) for delivery in claimed) == [
+            (b"1", 0),
+            (b"2", 0),
+            (b"3", 0),
+        ]
     broker.close()
 
 

@@ -107,8 +107,11 @@ class Backend(ABC):
         """Address that tasks sent by this thread should answer to; any unique text where the store needs none."""
         return ""
 
-    def on_publish(self, task_ids: Sequence[str]) -> None:  # noqa: B027 - most stores need no preparation
-        """Called before tasks are sent: stores that answer to a queue make sure that it exists."""
+    def on_publish(self, task_ids: Sequence[str], timeout: float | None = None) -> None:  # noqa: B027 - few prepare
+        """Called before tasks are sent: stores that answer to a queue make sure that it exists.
+
+        Tried once, for at most ``timeout`` seconds; None: the driver's own limit.
+        """
 
     @abstractmethod
     def encode(self, meta: Meta, *, reply_to: str = "", correlation_id: str = "") -> Result:

@@ -78,8 +78,8 @@ class RPCBackend(Backend):
     def reply_to(self) -> str:
         return self._address
 
-    def on_publish(self, task_ids: Sequence[str]) -> None:
-        self._listening.ensure()
+    def on_publish(self, task_ids: Sequence[str], timeout: float | None = None) -> None:
+        self._listening.ensure(timeout)
 
     # -- storing --
 

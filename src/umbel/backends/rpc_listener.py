@@ -78,11 +78,15 @@ class Listening:
         self._closing = threading.Event()
         self._sessions = Sessions(servers, "results", options.connect_timeout, self._prepare)
 
-    def ensure(self) -> None:
-        """Return when the queue exists and is consumed. Raises OperationalError, BackendError."""
+    def ensure(self, timeout: float | None = None) -> None:
+        """Return when the queue exists and is consumed, within ``timeout`` seconds (default: the store's own limit).
+
+        Raises OperationalError, BackendError.
+        """
         self._closing.clear()
         try:
-            self._sessions.get(time.monotonic() + self._options.timeout)
+            limit = self._options.timeout if timeout is None else timeout
+            self._sessions.get(time.monotonic() + limit)
         except BrokerError as error:
             raise BackendError(str(error)) from error
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from umbel.backends.base import READY_STATES, Backend, Features, Meta, Options, Result, expiry_of
-from umbel.backends.sql_results import Columns, ResultTable, date_of
+from umbel.backends.sql_results import Columns, ResultTable, date_of, stored_date
 from umbel.backends.sql_watcher import Watcher
 from umbel.brokers.sql.database import Database, Link
 from umbel.codecs import dumps, loads, serializer
@@ -62,12 +62,9 @@ class SQLBackend(Backend):
     # -- encoding --
 
     def encode(self, meta: Meta, *, reply_to: str = "", correlation_id: str = "") -> Result:
-        done = datetime.datetime.now(datetime.UTC)
-        if meta.date_done:
-            done = datetime.datetime.fromisoformat(meta.date_done)
         columns: list[Any] = [
             self._dump(meta.result),
-            date_of(done),
+            stored_date(meta.date_done) if meta.date_done else date_of(datetime.datetime.now(datetime.UTC)),
             meta.traceback,
             self._dump(meta.children) if meta.children else None,
         ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import threading
 from collections.abc import Collection, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -50,9 +51,19 @@ Stand = tuple[str, Any]
 """State of a task and when it was written: different after each change."""
 
 
+_ISO_UTC = len("2026-01-31T23:59:59.123456+00:00")
+
+
+def stored_date(text: str) -> str:
+    """An ISO 8601 moment as ``date_done`` is stored. Raises ValueError when it is none."""
+    if len(text) == _ISO_UTC and text.endswith("+00:00"):
+        return f"{text[:10]} {text[11:26]}"
+    return date_of(datetime.datetime.fromisoformat(text))
+
+
 def date_of(moment: datetime.datetime) -> str:
     """``date_done`` as it is stored: naive UTC with microseconds."""
-    return moment.astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return moment.astimezone(datetime.UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
 class ResultTable:
@@ -143,7 +154,7 @@ class ResultTable:
 
     def write(self, link: Link, results: Sequence[Result]) -> None:
         """Store results and tell those who wait, in the link's transaction. A SUCCESS stays as it is."""
-        rows = sorted(_latest(results).values(), key=_task_id)
+        rows = sorted(_latest(results).values(), key=_by_task_id)
         if not rows:
             return
         if self._kind == "postgresql":
@@ -220,9 +231,8 @@ class ResultTable:
         return count
 
 
-def _task_id(row: Columns) -> str:
-    """All writers go through the rows in this order, so that none waits for one that waits for it."""
-    return row[0]
+_by_task_id = itemgetter(0)
+"""All writers go through the rows in this order, so that none waits for one that waits for it."""
 
 
 def stand_of(row: Columns) -> Stand:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import sys
 import threading
 import time
 from collections.abc import Collection, Sequence
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from umbel.brokers.base import Consumer, Delivery, Settled, Settlement
+from umbel.brokers.base import Action, Consumer, Delivery, Settled, Settlement
 from umbel.brokers.redis_adoption import Adoption, Lease, read_delivery
 from umbel.brokers.redis_keys import STEPS, Source
 from umbel.brokers.redis_lease_scripts import BEGIN, END, RECOVER, RENEW
@@ -76,6 +77,7 @@ class RedisConsumer(Consumer):
         self._quiet = False
         self._wakes = Wakes(broker.links.server)
         self._receiving = threading.Lock()
+        self._settling_now = threading.Lock()
         self._lock = threading.Lock()
         self._claims = 0
         self._settles = 0
@@ -230,6 +232,10 @@ class RedisConsumer(Consumer):
     # -- settling --
 
     def settle(self, settlements: Sequence[Settlement], want: int = 0) -> Settled:
+        with self._settling_now:
+            return self._settle(settlements, want)
+
+    def _settle(self, settlements: Sequence[Settlement], want: int) -> Settled:
         self._adoption.finish()
         self._recover()
         if self._found and not want:
@@ -301,6 +307,13 @@ class RedisConsumer(Consumer):
                 text = tag.decode()
                 self._found.append(read_delivery(text, self._lists[int(text.partition(":")[0])].queue, envelope))
 
+    def _return_found(self) -> None:
+        """What a lost answer claimed and nobody has asked for since goes back to its queue, uncounted."""
+        self._recover()
+        found = self._take_found(sys.maxsize)
+        if found:
+            self.settle([Settlement(delivery, Action.REQUEUE) for delivery in found])
+
     # -- the lease --
 
     def _begin(self) -> Lease:
@@ -322,6 +335,8 @@ class RedisConsumer(Consumer):
         self._adoption.finish()
         arguments = (self._keys.prefix, lease.id, self._seconds, options.delivery_limit, options.dead_letter_expires)
         if self._links.run(RENEW, arguments, self._seconds):
+            if self._lost or self._found:
+                self._return_found()
             return True
         fresh = self._begin()
         with self._lock:

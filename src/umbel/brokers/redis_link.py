@@ -41,6 +41,7 @@ sleep and a wake-up take. With one processor the server could not run meanwhile.
 _MOST_CALM = 64
 """Reads that sleep at once after looking was in vain: 1, 2, 4 … up to so many."""
 
+_LONGEST_POLL = 86400.0
 _NOT_YET = frozenset({"SSLWantReadError", "SSLWantWriteError"})
 
 _BUFFER = 1 << 16
@@ -128,7 +129,7 @@ class Link:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise self._broken(TimeoutError(f"not taken within {timeout:g} s"))
-            writable.poll(left * 1000)
+            writable.poll(min(left, _LONGEST_POLL) * 1000)
             rest = rest[self._write(rest) :]
 
     def _write(self, data: bytes | memoryview) -> int:
@@ -179,7 +180,7 @@ class Link:
             return reply
         deadline = time.monotonic() + timeout
         while reply is NOTHING and (rest := deadline - time.monotonic()) > 0:
-            self._readable.poll(rest * 1000 + 0.5)
+            self._readable.poll(min(rest, _LONGEST_POLL) * 1000 + 0.5)
             reply = self._receive()
         return reply
 

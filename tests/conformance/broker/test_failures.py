@@ -161,6 +161,28 @@ def test_cut_while_settling_and_claiming(
         assert set(numbers(drain(consume()))) >= set(range(20, 40)) - set(done)
 
 
+def test_what_a_lost_answer_claimed_reaches_others_while_its_worker_asks_for_nothing(
+    distant: Broker, consume: Consume, connect: Connect, proxy: TCPProxy, queue: Queue
+) -> None:
+    """As when all its lanes are busy with long tasks: it renews its lease, and that is all."""
+    distant.publish(many(queue.name, 6))
+    consumer = consume(broker=distant)
+    first, second = take(consumer, 2)
+    ack(consumer, [first])
+
+    def settle_in_vain() -> None:
+        with pytest.raises(OperationalError):
+            consumer.settle([Settlement(second)], want=2)
+
+    cut_during(settle_in_vain, proxy, "down", 1)
+
+    def returned() -> bool:
+        persist(consumer.renew)
+        return connect().size(queue.name).ready >= 4
+
+    eventually(returned)
+
+
 def test_cut_while_waiting(distant: Broker, consume: Consume, connect: Connect, proxy: TCPProxy, queue: Queue) -> None:
     consumer = consume(broker=distant)
     consumer.receive(1, 0.0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
-from umbel.brokers.base import Consumer, Delivery, Settled, Settlement
+from umbel.brokers.base import Action, Consumer, Delivery, Settled, Settlement
 from umbel.brokers.sql.database import Link
 from umbel.brokers.sql.faults import Conflict
 from umbel.brokers.sql.rows import Row, deliveries_of, place
@@ -54,6 +55,7 @@ class SQLConsumer(Consumer):
         self._promote_at = 0.0
         self._swept_at = time.monotonic()
         self._unsure_until = 0.0
+        """Until when (monotonic seconds) a transaction whose answer was lost may commit; 0.0: nothing was lost."""
         self._holds = Holds(self._receiving.use(self._begin_lease))
 
     def _begin_lease(self, link: Link) -> int:
@@ -127,10 +129,19 @@ class SQLConsumer(Consumer):
 
     def _unheard(self, link: Link, limit: int) -> list[Row]:
         """What a lost answer claimed."""
-        if time.monotonic() >= self._unsure_until:
+        if not self._unsure_until:
             return []
         rows = [row for row in self._dialect.held(link, self._holds.lease) if row[0] not in self._holds.told]
         return sorted(rows, key=place)[:limit]
+
+    def _return_unheard(self, link: Link) -> None:
+        """What a lost answer claimed and nobody has asked for since goes back to its queue, uncounted."""
+        with self._claiming:
+            unheard = self._told(self._unheard(link, sys.maxsize))
+            self._unsure_until = 0.0
+            if unheard:
+                back = [Settlement(delivery, Action.REQUEUE) for delivery in unheard]
+                settle_batch(link, self._broker, self._holds, back, list[Row])
 
     def _forget_waiter(self) -> None:
         waiter, self._waiter = self._waiter, None
@@ -169,6 +180,8 @@ class SQLConsumer(Consumer):
             kept = self._dialect.prolong_lease(link, self._holds.lease, self._lease)
             if self._dialect.reap(link, self._broker.options.delivery_limit):
                 self._dialect.announce(link)
+        if kept and 0.0 < self._unsure_until < time.monotonic():
+            self._return_unheard(link)
         if time.monotonic() - self._swept_at > _SWEEP_EVERY:
             self._sweep(link)
         if kept or self._closed:

@@ -77,6 +77,10 @@ class Link:
         self._limit = database.patience
         self.driver: Any = pooled.driver_connection
         self._cursor: Any = self.driver.cursor(binary=True) if database.kind == "postgresql" else self.driver.cursor()
+        if database.kind == "postgresql":
+            from umbel.brokers.sql.binary import teach
+
+            teach(self._cursor)
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> int:
         """Execute one statement; how many rows it touched."""

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from umbel.brokers.sql.arrays import spread
+from umbel.brokers.sql.arrays import BigIntegers, spread
 from umbel.brokers.sql.database import Kind, Link
 from umbel.brokers.sql.rows import READ, WRITTEN, Row
 from umbel.brokers.sql.tables import DEAD, DELAYED, HELD, PARKED, READY
@@ -266,15 +266,19 @@ class PostgreSQL(Dialect):
 
     def hold(self, link: Link, consumer: int, ids: Sequence[int]) -> set[int]:
         sql = "SELECT id FROM {p}messages WHERE id = ANY(%s::bigint[]) AND consumer = %s ORDER BY id FOR UPDATE"
-        return {row[0] for row in link.rows(self.sql(sql), (list(ids), consumer))}
+        return {row[0] for row in link.rows(self.sql(sql), (BigIntegers(ids), consumer))}
 
     def remove_held(self, link: Link, consumer: int, ids: Sequence[int]) -> set[int]:
-        sql = "DELETE FROM {p}messages WHERE id = ANY(%s::bigint[]) AND consumer = %s RETURNING id"
-        return {row[0] for row in link.rows(self.sql(sql), (list(ids), consumer))}
+        sql = (
+            "WITH gone AS (DELETE FROM {p}messages WHERE id = ANY(%s::bigint[]) AND consumer = %s RETURNING id)"
+            " SELECT CASE WHEN count(*) < %s THEN array_agg(id) END, count(*) FROM gone"
+        )
+        ((some, count),) = link.rows(self.sql(sql), (BigIntegers(ids), consumer, len(ids)))
+        return set(ids) if count == len(ids) else set(some or ())
 
     def change(self, link: Link, ids: Sequence[int], change: str, values: Sequence[Any] = ()) -> int:
         sql = f"UPDATE {{p}}messages SET {change} WHERE id = ANY(%s::bigint[])"
-        return link.run(self.sql(sql), (*values, list(ids)))
+        return link.run(self.sql(sql), (*values, BigIntegers(ids)))
 
     def add_if_missing(self, link: Link, table: str, columns: str, values: Sequence[Any]) -> bool:
         sql = f"INSERT INTO {{p}}{table} ({columns}) VALUES ({self.marks(len(values))}) ON CONFLICT DO NOTHING"

@@ -89,10 +89,10 @@ def settle_batch(
     results = any(settlement.result is not None for settlement in settlements)
     if results:
         broker.results.set_up(link)
-    routed = [broker.rows_of(settlement.publish) if settlement.publish else () for settlement in settlements]
-    broker.routes.know(link, broker.routes.unknown(row[0] for rows in routed for row in rows))
+    routed = {id(settlement): broker.rows_of(settlement.publish) for settlement in settlements if settlement.publish}
+    broker.routes.know(link, broker.routes.unknown(row[0] for rows in routed.values() for row in rows))
     batch = holds.batch = holds.batch + 1
-    done: set[Tag] = set()
+    ended: list[Settlement] = []
     late: list[Settlement] = []
     try:
         with link.transaction():
@@ -100,14 +100,14 @@ def settle_batch(
                 holds.resolve(lambda: dialect.last_batch(link, holds.lease))
             if not dialect.number_batch(link, holds.lease, batch):
                 return [s for s in settlements if holds.before(s.delivery.tag) is not True], []
-            fresh = _fresh(holds, settlements, late)
-            ours = _end(link, dialect, holds.lease, [settlement for _, settlement in fresh])
-            late += [settlement for _, settlement in fresh if _row(settlement) not in ours]
-            ended = [(number, settlement) for number, settlement in fresh if _row(settlement) in ours]
-            done = {settlement.delivery.tag for _, settlement in ended}
+            ended = _fresh(holds, settlements, late)
+            ours = _end(link, dialect, holds.lease, ended)
+            if len(ours) < len(ended):
+                late += [settlement for settlement in ended if _row(settlement) not in ours]
+                ended = [settlement for settlement in ended if _row(settlement) in ours]
             if results:
-                broker.results.write(link, [s.result for _, s in ended if s.result is not None])
-            follow_ups = [row for number, _ in ended for row in routed[number]]
+                broker.results.write(link, [s.result for s in ended if s.result is not None])
+            follow_ups = [row for settlement in ended for row in routed.get(id(settlement), ())] if routed else []
             if follow_ups:
                 broker.add(link, follow_ups)
             rows = pick()
@@ -115,7 +115,7 @@ def settle_batch(
         raise
     except OperationalError:
         if numbered:
-            holds.doubt(batch, done, {settlement.delivery.tag for settlement in late})
+            holds.doubt(batch, _tags(ended), _tags(late))
         raise
     tags = [settlement.delivery.tag for settlement in settlements]
     holds.forget(tags)
@@ -127,16 +127,20 @@ def _row(settlement: Settlement) -> int:
     return settlement.delivery.tag[1]
 
 
-def _fresh(holds: Holds, settlements: Sequence[Settlement], late: list[Settlement]) -> list[tuple[int, Settlement]]:
-    """Settlements, numbered, of what is held as far as is known here; those that are too late go to ``late``."""
-    fresh: list[tuple[int, Settlement]] = []
+def _tags(settlements: Iterable[Settlement]) -> set[Tag]:
+    return {settlement.delivery.tag for settlement in settlements}
+
+
+def _fresh(holds: Holds, settlements: Sequence[Settlement], late: list[Settlement]) -> list[Settlement]:
+    """Settlements of what is held as far as is known here; those that are too late go to ``late``."""
+    fresh: list[Settlement] = []
     seen: set[Tag] = set()
-    for number, settlement in enumerate(settlements):
+    for settlement in settlements:
         tag: Tag = settlement.delivery.tag
         before = False if tag in seen else holds.before(tag)
         seen.add(tag)
         if before is None:
-            fresh.append((number, settlement))
+            fresh.append(settlement)
         elif not before:
             late.append(settlement)
     return fresh

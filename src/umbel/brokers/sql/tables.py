@@ -41,7 +41,8 @@ _Bytes = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 _Moment = sa.Float(53)
 _Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
-_VACUUM = {
+_STORAGE = {
+    "fillfactor": 50,
     "autovacuum_vacuum_scale_factor": 0.0,
     "autovacuum_vacuum_threshold": 2000,
     "autovacuum_vacuum_insert_scale_factor": 0.0,
@@ -50,7 +51,8 @@ _VACUUM = {
     "autovacuum_analyze_threshold": 50000,
     "autovacuum_vacuum_cost_delay": 0,
 }
-"""A queue's rows live for seconds: PostgreSQL has to clear them away often, not after a fifth of the table."""
+"""A queue's rows live for seconds: PostgreSQL has to clear them away often, not after a fifth of the table. Half of a
+page is left free for what its rows become when they are claimed, or each would be logged whole a second time."""
 
 
 class Tables:
@@ -141,7 +143,7 @@ class Tables:
             sa.Column("routing_key", _Text, nullable=False),
             sa.Column("reason", _Text),
             sqlite_autoincrement=True,
-            postgresql_with=_VACUUM,
+            postgresql_with=_STORAGE,
         )
         state = table.c.state
         if self._kind == "mysql":

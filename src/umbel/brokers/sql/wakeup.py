@@ -194,6 +194,9 @@ class PostgreSQLWaiter(Waiter):
         self._heard.clear()
         return heard
 
+    def close(self) -> None:
+        self.link.driver.remove_notify_handler(self._hear)
+
 
 def waiter_on(link: Link, bell: Bell, channel: str) -> Waiter:
     """The waiter for the link's system. Ringing ``bell`` ends a wait; ``channel`` is what a system that notifies is
