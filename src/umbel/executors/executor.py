@@ -103,8 +103,8 @@ def run_executor(app: Umbel, fd: int, board: Board, slot: int, hostname: str) ->
     """Body of a freshly forked executor process. Returns when it is to exit."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    enter_executor(slot)
-    dump_on_signal()
+    if enter_executor(slot):
+        dump_on_signal()
     app.after_fork()
     try:
         Executor(app, open_executor_end(fd), board, slot, hostname).run()

@@ -65,10 +65,11 @@ class LogStream(io.TextIOBase):
         return self.replaced.encoding
 
 
-def redirect_stdouts(level: int) -> None:
-    """From now on, what this process prints is logged at ``level`` by the logger ``umbel.redirected``."""
+def log_streams(level: int) -> tuple[LogStream | None, LogStream | None]:
+    """What may stand for ``sys.stdout`` and ``sys.stderr`` to log at ``level``, by the logger ``umbel.redirected``.
+
+    None where this process has no such stream. Made before executors are forked, so that each need only take them.
+    """
     logger = logging.getLogger(LOGGER)
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is not None and not isinstance(stream, LogStream):
-            setattr(sys, name, LogStream(logger, level, stream))
+    out, err = sys.stdout, sys.stderr
+    return LogStream(logger, level, out) if out else None, LogStream(logger, level, err) if err else None

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from umbel.errors import ConfigurationError
 from umbel.log.formatting import JSONFormatter, PatternFormatter, TextFormatter
-from umbel.log.redirecting import redirect_stdouts
+from umbel.log.redirecting import LogStream, log_streams
 from umbel.nodenames import for_process
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class LogSetup(Struct, kw_only=True, frozen=True):
 
 
 _current: list[LogSetup] = []
+_streams: list[LogStream | None] = []
 
 
 def setup_of(conf: Settings, *, level: str, style: Style | None, file: str | None) -> LogSetup:
@@ -88,18 +89,25 @@ def configure(setup: LogSetup) -> None:
         root.addHandler(handler)
     root.setLevel(setup.level)
     _current[:] = [setup]
+    if not setup.process:
+        _streams[:] = log_streams(setup.redirect_level) if setup.redirect_level is not None else []
 
 
-def enter_executor(slot: int) -> None:
+def enter_executor(slot: int) -> bool:
     """Log as the executor in ``slot``: under its own process name, to its own file where the name has one for each,
-    and with what tasks print. Nothing happens where this program has not called ``configure``."""
+    and with what tasks print. Nothing happens where this program has not called ``configure``.
+
+    Returns whether handlers were made anew. Forked executors come here: each page touched costs microseconds.
+    """
     if not _current:
-        return
-    setup = replace(_current[0], process=slot + 1)
-    if setup.pattern or setup.task_pattern or (setup.file and for_process(setup.file, 1) != for_process(setup.file, 0)):
-        configure(setup)
-    if setup.redirect_level is not None:
-        redirect_stdouts(setup.redirect_level)
+        return False
+    setup = _current[0]
+    anew = bool(setup.pattern or setup.task_pattern or (setup.file and "%" in setup.file))
+    if anew:
+        configure(replace(setup, process=slot + 1))
+    if _streams:
+        sys.stdout, sys.stderr = _streams
+    return anew
 
 
 def current_setup() -> LogSetup | None:
