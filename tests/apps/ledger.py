@@ -7,6 +7,7 @@ each (``O_APPEND``), so that lines of several processes never mix: ``<begin|end>
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -16,8 +17,13 @@ from typing import Any
 import psutil
 
 from umbel import Umbel
+from umbel.log import get_task_logger
 
 app = Umbel("ledger", broker=os.environ.get("LEDGER_BROKER"), backend=os.environ.get("LEDGER_BACKEND"))
+
+
+if "LEDGER_HANDLER" in os.environ:
+    logging.basicConfig(format="own handler: %(message)s", level="INFO")
 
 
 def write(event: str, task_id: str) -> None:
@@ -77,6 +83,15 @@ def add(x: int, y: int) -> int:
 
 
 @app.task
+def say(text: str) -> None:
+    """Says it to every place that a task can write to."""
+    get_task_logger(__name__).info("to the task's logger: %s", text)
+    logging.getLogger("library").warning("to a logger of a library: %s", text)
+    print("printed:", text)
+    print("complained:", text, file=sys.stderr)
+
+
+@app.task
 def fail(text: str) -> None:
     raise ValueError(text)
 
@@ -121,6 +136,16 @@ def unserializable() -> object:
 @app.task
 def big(size: int) -> str:
     return "x" * size
+
+
+hoarded: list[bytearray] = []
+
+
+@app.task
+def hoard(size: int) -> int:
+    """Keeps ``size`` MiB for ever; returns the process that does."""
+    hoarded.append(bytearray(size << 20))
+    return os.getpid()
 
 
 @app.task

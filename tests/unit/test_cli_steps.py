@@ -83,7 +83,7 @@ def test_the_graph_of_an_application() -> None:
     app.steps["consumer"].add("umbel.bootsteps:ConsumerStep")
     result = run(app, "graph", "bootsteps")
     assert result.exit_code == 0, result.output
-    assert 'label="4 Mine", style="filled"' in result.output
+    assert 'label="5 Mine", style="filled"' in result.output
     assert 'ConsumerStep" -> "consumer:umbel.worker.consumer.Connection"' in result.output
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from umbel import Umbel
 from umbel.brokers.base import Delivery
 from umbel.executors import channel as channels
 from umbel.executors import packets
 from umbel.executors.channel import PacketChannel
 from umbel.message import Headers, Message, encode_headers
-from umbel.worker.dispatch import MOST_HELD_EACH, Dispatcher
+from umbel.worker.dispatch import MOST_HELD_EACH, Dispatcher, fixed_window
 from umbel.worker.pool import ExecutorHandle
 
 pytestmark = pytest.mark.skipif(not channels.HAS_PACKETS, reason="this system has no SOCK_SEQPACKET")
@@ -145,3 +147,31 @@ def test_large_messages_limit_what_is_held(dispatcher: Dispatcher) -> None:
     for job in dispatcher.drop_backlog():
         dispatcher.forget(job)
     assert dispatcher.wanted() > 0
+
+
+def test_an_executor_is_never_sent_more_than_its_allowance(
+    dispatcher: Dispatcher, executors: list[ExecutorHandle]
+) -> None:
+    learn(dispatcher, "quick", 0.0001)
+    executors[0].allowance = 3
+    put(dispatcher, 20)
+    dispatcher.pump()
+    assert len(executors[0].jobs) == 3 and executors[0].allowance == 0
+    assert len(executors[1].jobs) == 17
+    read_numbers(executors[0], 1)
+    assert len(dispatcher.take_back(executors[0], 10)) == 2
+    assert executors[0].allowance == 2, "what it has not read counts no more"
+
+
+@pytest.mark.parametrize(
+    ("settings", "window"),
+    [
+        ({}, None),
+        ({"worker_prefetch_multiplier": 4}, 4),
+        ({"worker_prefetch_multiplier": 0}, MOST_HELD_EACH),
+        ({"worker_prefetch_multiplier": 4, "worker_disable_prefetch": True}, 1),
+    ],
+)
+def test_settings_may_fix_the_window(settings: dict[str, Any], window: int | None) -> None:
+    app = Umbel("test", set_as_current=False, **settings)
+    assert fixed_window(app.conf) == window

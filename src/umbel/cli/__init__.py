@@ -22,6 +22,8 @@ COMMANDS = {
     "demo": "Run real work on an embedded broker, without any server.",
     "dlq": "List, show, replay and purge dead-lettered messages.",
     "graph": "Draw the boot steps of workers.",
+    "health": "Ask a worker on this machine how it is.",
+    "multi": "Start, stop and restart several workers on this machine.",
     "purge": "Remove waiting messages.",
     "queues": "Show queues and what is in them.",
     "report": "Show versions and settings, for bug reports.",

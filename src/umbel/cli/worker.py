@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-import socket
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from msgspec.structs import replace
 
 from umbel.cli.user_options import ExtensibleCommand, all_options
+from umbel.cli.worker_options import ServiceOptions, service_options
+from umbel.nodenames import for_node, for_process, node_name
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
     from umbel.cli import Context
     from umbel.worker.supervisor import Worker
 
-_LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+_LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "FATAL"]
 
 
 @click.command(cls=ExtensibleCommand)
@@ -35,16 +38,26 @@ _LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 @click.option("--processes", type=click.IntRange(min=1), help="Processes with that many lanes each [default: 1].")
 @click.option("-Q", "--queues", metavar="A,B", help="Queues to consume [default: all configured].")
 @click.option("-X", "--exclude-queues", metavar="A,B", help="Configured queues not to consume.")
-@click.option("-n", "--hostname", metavar="NAME", help="Node name; %h host, %n name, %d domain [default: umbel@%h].")
+@click.option(
+    "-n",
+    "--hostname",
+    metavar="NAME",
+    help="Node name; %h host with domain, %n host alone, %d domain [default: umbel@%h].",
+)
 @click.option("-l", "--loglevel", type=click.Choice(_LEVELS, case_sensitive=False), default="INFO", show_default=True)
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option("-f", "--logfile", type=click.Path(dir_okay=False), help="Append the log to this file.")
-@click.option("--prefetch-multiplier", type=click.IntRange(min=1), help="Messages held per lane [default: adaptive].")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="[default: text, see worker_log_format_style]")
+@click.option(
+    "-f",
+    "--logfile",
+    type=click.Path(dir_okay=False),
+    help="Append the log to this file; %n node, %h host, %d domain; with %i or %I one file for each executor.",
+)
 @click.option(
     "--grace", type=click.FloatRange(min=0), help="Seconds that TERM waits for running tasks [default: for ever]."
 )
-@click.option("--purge", is_flag=True, help="Remove waiting messages first.")
+@click.option("--purge", "--discard", "purge", is_flag=True, help="Remove waiting messages first.")
 @click.option("--quiet", "-q", is_flag=True, help="No banner.")
+@service_options
 @click.pass_obj
 def worker(
     context: Context,
@@ -55,17 +68,17 @@ def worker(
     exclude_queues: str | None,
     hostname: str | None,
     loglevel: str,
-    log_format: str,
+    log_format: Literal["text", "json"] | None,
     logfile: str | None,
-    prefetch_multiplier: int | None,
     grace: float | None,
     purge: bool,
     quiet: bool,
+    **service: Any,
 ) -> None:
     """Run a worker.
 
     TERM or INT (ctrl-C) stops it warmly: running tasks finish, everything else is given back at once. A second
-    signal, or QUIT, kills running tasks and gives them back.
+    signal, or QUIT, kills running tasks and gives them back. USR1 writes the stacks of all its processes to the log.
 
     \b
     Examples:
@@ -73,48 +86,77 @@ def worker(
       umbel -A proj worker -c 8 -Q emails,reports -n mailer@%h
       umbel -A proj worker --pool gevent --processes 2 -c 500
       umbel -A proj worker --loglevel debug --log-format json
+      umbel -A proj worker -n w1@%h --detach --pidfile run/%n.pid --logfile log/%n%I.log
+      umbel -A proj worker --max-tasks-per-child 1000 --max-memory-per-child 300000
+      umbel -A proj worker --health-port 8080
     """
-    from umbel import logs
+    from umbel.cli import daemon
     from umbel.cli.logging_signals import set_up_logging
+    from umbel.log import setup as log
+    from umbel.pidfile import Pidfile
     from umbel.worker.supervisor import Worker
 
-    app = context.app
-    app.import_task_modules()
-    level, style = loglevel.upper(), "json" if log_format == "json" else "text"
-    set_up_logging(lambda: logs.configure(level, style, logfile), level=level, file=logfile, style=style)
-    if prefetch_multiplier is not None:
-        app.conf.assign({"worker_prefetch_multiplier": prefetch_multiplier}, "the command line")
-    node = Worker(
-        app,
-        pool=pool,
-        concurrency=concurrency,
-        processes=processes,
-        queues=_names(queues),
-        exclude=_names(exclude_queues),
-        hostname=_node_name(hostname or "umbel@%h"),
-        grace=grace,
-        options=all_options(click.get_current_context(), app),
-    )
-    app.finalize()
-    if not quiet:
-        click.echo(_banner(app, node), err=True)
-    if purge:
-        for queue in node.queues:
-            click.echo(f"{queue.name}: {app.broker.purge(queue.name)} messages removed", err=True)
-        app.broker.close()
-    sys.exit(node.run())
+    options = ServiceOptions(**service)
+    options.check()
+    if options.executable:
+        daemon.execute_with(options.executable)
+    if options.workdir:
+        os.chdir(options.workdir)
+    if options.umask:
+        daemon.set_umask(options.umask)
+    begun = daemon.detach() if options.detach else None
+    daemon.drop_privileges(options.uid, options.gid)
+    app, name = context.app, node_name(hostname or "umbel@%h")
+    conf = app.conf
+    conf.assign(options.settings(), "the command line")
+    if conf.worker_umask is not None:
+        daemon.set_umask(conf.worker_umask)
+    daemon.drop_privileges(conf.worker_uid, conf.worker_gid)
+    logging = log.setup_of(conf, level=loglevel.upper(), style=log_format, file=logfile)
+    file = for_node(logging.file, name) if logging.file else None
+    pidfile = Pidfile(for_node(conf.worker_pidfile, name)) if conf.worker_pidfile else None
+    if pidfile is not None:
+        pidfile.acquire()
+    try:
+        for module in _names(options.include) or []:
+            importlib.import_module(module)
+        app.import_task_modules()
+        set_up_logging(
+            lambda: log.configure(replace(logging, file=file)),
+            level=loglevel.upper(),
+            file=file,
+            style=logging.style,
+            color=logging.color,
+        )
+        node = Worker(
+            app,
+            pool=pool,
+            concurrency=concurrency,
+            processes=processes,
+            queues=_names(queues),
+            exclude=_names(exclude_queues),
+            hostname=name,
+            grace=grace,
+            options=all_options(click.get_current_context(), app),
+        )
+        app.finalize()
+        if not quiet:
+            click.echo(_banner(app, node), err=True)
+        if purge:
+            for queue in node.queues:
+                click.echo(f"{queue.name}: {app.broker.purge(queue.name)} messages removed", err=True)
+            app.broker.close()
+        if begun is not None:
+            begun(for_process(file, 0) if file else None)
+        status = node.run()
+    finally:
+        if pidfile is not None:
+            pidfile.release()
+    sys.exit(status)
 
 
 def _names(text: str | None) -> list[str] | None:
     return [name.strip() for name in text.split(",") if name.strip()] if text else None
-
-
-def _node_name(template: str) -> str:
-    host = socket.gethostname()
-    name, _, domain = host.partition(".")
-    for key, value in {"%h": host, "%n": name, "%d": domain}.items():
-        template = template.replace(key, value)
-    return template if "@" in template else f"{template}@{host}"
 
 
 def _banner(app: Umbel, node: Worker) -> str:

@@ -32,6 +32,8 @@ CELERY_VARIABLES = {
 OTHER_VARIABLES = {
     "UMBEL_APP": "the application that commands use if `-A` is not given",
     "UMBEL_HOME": "the directory of the embedded broker's file, by default `.umbel`",
+    "UMBEL_RUNTIME_DIR": "the directory of the sockets by which `umbel health` asks workers, by default "
+    "`umbel-<uid>` among temporary files",
     "UMBEL_DEBUG": "show the traceback of an error on the command line",
     "UMBEL_REQUIRE_SERVICES": "fail tests whose server is missing instead of skipping them",
     "UMBEL_TEST_*": "where tests find their servers",

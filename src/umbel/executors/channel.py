@@ -17,7 +17,7 @@ import sys
 import threading
 from array import array
 from collections import deque
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from umbel.executors.originals import original
 
@@ -67,6 +67,21 @@ class ExecutorEnd(Protocol):
 
     def finish(self) -> None:
         """Read no more: whoever waits in ``receive`` gets None. Sending goes on."""
+        ...
+
+
+@runtime_checkable
+class PollableEnd(ExecutorEnd, Protocol):
+    """An end for those who wait for it by other means than blocking."""
+
+    def fileno(self) -> int: ...
+
+    def send_now(self, packet: bytes) -> None:
+        """Raises BlockingIOError, and nothing was sent, when it would have to wait."""
+        ...
+
+    def receive_now(self) -> bytes | None:
+        """As ``receive``. Raises BlockingIOError when there is no packet yet."""
         ...
 
 
@@ -174,11 +189,9 @@ class PacketEnd:
         return self._end.fileno()
 
     def send_now(self, packet: bytes) -> None:
-        """Raises BlockingIOError, and nothing was sent, when it would have to wait."""
         _send_packet(self._end, packet, socket.MSG_DONTWAIT)
 
     def receive_now(self) -> bytes | None:
-        """As ``receive``. Raises BlockingIOError when there is no packet yet."""
         return _receive_packet(self._end, self._buffer, socket.MSG_DONTWAIT)
 
     def finish(self) -> None:

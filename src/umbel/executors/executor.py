@@ -36,7 +36,10 @@ class Executor:
 
     def run(self) -> None:
         end, board, slot, pid = self.end, self.board, self.slot, os.getpid()
-        while (packet := end.receive()) is not None and packets.kind_of(packet) == packets.TASK:
+        while True:
+            packet = end.receive()
+            if packet is None or packets.kind_of(packet) != packets.TASK:
+                return
             number = self._number = packets.number_of(packet)
             if not board.lease_is_good() and not self._await_lease():
                 end.send(packets.encode_refused(number))

@@ -22,6 +22,7 @@ from umbel.executors.board import Board
 from umbel.executors.nursery import Nursery, NurseryProcess, open_control, run_and_exit
 from umbel.executors.originals import original, patched_by
 from umbel.executors.process import run_executor
+from umbel.log.setup import LogSetup, configure, current_setup
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -40,13 +41,13 @@ _RECEIVE_SIZE = 1 << 18
 class Recipe(Struct):
     """What the new interpreter needs to know: the first packet on its control channel.
 
-    ``app``: as ``-A`` has it. ``settings``: those given on the command line. ``logging``: as ``umbel.logs`` was set up.
+    ``app``: as ``-A`` has it. ``settings``: those given on the command line. ``logging``: how the supervisor logs.
     ``kind``: ``module:Class`` of the lanes, ``count`` of them. ``board``: its descriptor and number of slots.
     """
 
     app: str
     settings: dict[str, Any]
-    logging: dict[str, Any]
+    logging: LogSetup | None
     kind: str
     count: int
     hostname: str
@@ -58,8 +59,6 @@ class FreshNursery(Nursery):
     """As ``Nursery``, started by ``exec``. Raises ConfigurationError for an application without a name."""
 
     def __init__(self, kind: type[Lanes], app: Umbel, board: Board, count: int, hostname: str) -> None:
-        from umbel import logs
-
         check_unpatched(kind.name)
         if app.imported_as is None:
             raise ConfigurationError(
@@ -71,7 +70,7 @@ class FreshNursery(Nursery):
         recipe = Recipe(
             app.imported_as,
             given,
-            logs.configuration(),
+            current_setup(),
             f"{kind.__module__}:{kind.__qualname__}",
             count,
             hostname,
@@ -109,11 +108,11 @@ def main(control_fd: int) -> None:
     control = original("socket", "socket")(fileno=control_fd)
     recipe = msgspec.msgpack.decode(control.recv(_RECEIVE_SIZE), type=Recipe)
 
-    from umbel import logs
     from umbel.executors.lanes import find_lanes
     from umbel.loading import find_app
 
-    logs.configure(**recipe.logging)
+    if recipe.logging is not None:
+        configure(recipe.logging)
     app = find_app(recipe.app)
     app.conf.assign(recipe.settings, COMMAND_LINE)
     app.import_task_modules()

@@ -70,10 +70,13 @@ _command_decoder = msgspec.msgpack.Decoder(Spawn)
 _news_decoder: msgspec.msgpack.Decoder[Spawned | Exited] = msgspec.msgpack.Decoder(Spawned | Exited)
 
 
+_prctl = ctypes.CDLL(None, use_errno=True).prctl if sys.platform.startswith("linux") else None
+
+
 def die_with_parent() -> None:
     """Have the kernel kill this process when the thread that forked it ends (Linux)."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Nursery:

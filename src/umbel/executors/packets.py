@@ -22,6 +22,7 @@ STOP = 2
 OUTCOME = 3
 REPORT = 4
 REFUSED = 5
+RETIRING = 6
 
 
 class Assignment(Struct, array_like=True, gc=False):
@@ -78,6 +79,15 @@ def encode_stop() -> bytes:
 def encode_refused(number: int) -> bytes:
     """Executor → supervisor: not begun, because the worker's lease had run out."""
     return _HEAD.pack(number, REFUSED)
+
+
+def encode_retiring(reason: str) -> bytes:
+    """Executor → supervisor: it reads no more and exits, for this reason; the last packet that it sends."""
+    return _HEAD.pack(0, RETIRING) + reason.encode()
+
+
+def decode_retiring(packet: bytes) -> str:
+    return packet[_HEAD_SIZE:].decode()
 
 
 def encode_report(number: int, report: Report) -> bytes:

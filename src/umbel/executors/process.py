@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 from umbel.errors import UmbelError
 from umbel.executors.channel import open_executor_end
 from umbel.executors.lanes.base import Lanes, Station
+from umbel.executors.recycling import recycling_end
+from umbel.log.setup import enter_executor
 from umbel.signals import worker_process_init, worker_process_shutdown
+from umbel.worker.stacks import dump_on_signal
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -27,6 +30,8 @@ def run_executor(kind: type[Lanes], app: Umbel, board: Board, count: int, hostna
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if enter_executor(slot):
+        dump_on_signal()
     app.after_fork()
     try:
         run_lanes(kind, app, board, count, hostname, slot, fd)
@@ -42,7 +47,8 @@ def run_lanes(kind: type[Lanes], app: Umbel, board: Board, count: int, hostname:
     code = 1
     try:
         worker_process_init.send()
-        kind(Station(app, open_executor_end(fd), board, slot * count, count, hostname)).run()
+        end = recycling_end(app, open_executor_end(fd))
+        kind(Station(app, end, board, slot * count, count, hostname)).run()
         code = 0
     finally:
         worker_process_shutdown.send(pid=os.getpid(), exitcode=code)

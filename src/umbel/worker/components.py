@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,9 @@ from umbel.bootsteps import StartStopStep
 from umbel.signals import worker_ready
 from umbel.worker import pool, timer
 from umbel.worker.consumer import WorkerConsumer
+from umbel.worker.health import HealthServer
 from umbel.worker.sources import open_source
+from umbel.worker.stacks import StackDumper
 from umbel.worker.stopping import Shutdown
 
 if TYPE_CHECKING:
@@ -28,8 +31,27 @@ class Signals(StartStopStep):
 
     async def start(self, worker: Worker) -> None:
         loop = asyncio.get_running_loop()
-        for number, request in self.requests.items():
+        requests = dict(self.requests)
+        if os.environ.get("REMAP_SIGTERM") == "SIGQUIT":
+            requests[signal.SIGTERM] = Shutdown.COLD
+        for number, request in requests.items():
             loop.add_signal_handler(number, worker.on_signal, request, number)
+
+
+class Health(StartStopStep):
+    """Answers ``umbel health`` and probes over HTTP until the end."""
+
+    blueprint = "worker"
+    requires = (Signals,)
+
+    def create(self, worker: Worker) -> None:
+        self.server = HealthServer(worker)
+
+    async def start(self, worker: Worker) -> None:
+        await self.server.start()
+
+    async def shutdown(self, worker: Worker) -> None:
+        self.server.close()
 
 
 class Timer(StartStopStep):
@@ -54,7 +76,7 @@ class Pool(StartStopStep):
     """
 
     blueprint = "worker"
-    requires = (Signals,)
+    requires = (Signals, Health)
     stop_timeout = None
 
     def create(self, worker: Worker) -> None:
@@ -64,12 +86,19 @@ class Pool(StartStopStep):
     async def start(self, worker: Worker) -> None:
         assert worker.nursery is not None
         worker.pool = executors = pool.Pool(worker.nursery, worker.size.processes, worker, worker.size.lanes)
+        StackDumper(executors, worker.board)
         executors.start()
 
     async def stop(self, worker: Worker) -> None:
         flow, executors = worker.flow, worker.pool
         assert executors is not None
-        await worker.until(lambda: worker.is_cold() or not flow.busy(), worker.grace)
+        await worker.until(lambda: not worker.is_warm() or not flow.busy(), worker.grace)
+        if worker.is_soft():
+            conf = worker.app.conf
+            always = conf.worker_enable_soft_shutdown_on_idle
+            await worker.until(
+                lambda: worker.is_cold() or not (always or flow.busy()), conf.worker_soft_shutdown_timeout
+            )
         if flow.busy():
             flow.give_back_running()
             executors.kill()
@@ -118,5 +147,5 @@ class Consumer(StartStopStep):
         return obj.consumer.blueprint.info(obj.consumer)
 
 
-STEPS = (Signals, Timer, Pool, Consumer)
+STEPS = (Signals, Health, Timer, Pool, Consumer)
 """The steps of every worker."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
     from umbel.brokers.base import Delivery
+    from umbel.config import Settings
     from umbel.worker.pool import ExecutorHandle
 
 MOST_UNREPORTED = 256
@@ -27,6 +28,13 @@ MOST_HELD_EACH = 1000
 """Messages held for each lane, at most."""
 
 MOST_BYTES_HELD = 64 << 20
+
+
+def fixed_window(conf: Settings) -> int | None:
+    """Messages held for each executor as the settings fix it; None: as many as their durations suggest."""
+    if conf.worker_disable_prefetch:
+        return 1
+    return MOST_HELD_EACH if conf.worker_prefetch_multiplier == 0 else conf.worker_prefetch_multiplier
 
 
 class Dispatcher:
@@ -95,7 +103,7 @@ class Dispatcher:
     def _fill(self, executor: ExecutorHandle, most: int) -> None:
         backlog, jobs, lanes = self.backlog, executor.jobs, executor.lanes
         window = lanes * self.window
-        room = min(most, self._unreported_limit(lanes) - len(jobs))
+        room = granted = min(most, self._unreported_limit(lanes) - len(jobs), executor.allowance)
         while room > 0 and backlog and (len(jobs) < lanes or executor.load + backlog[0].estimate <= window):
             job = backlog[0]
             if lanes > 1 and self.is_suspect(job):
@@ -106,12 +114,13 @@ class Dispatcher:
             if not executor.channel.send(
                 packets.encode_task(job.number, job.delivery.message, job.delivery.deliveries)
             ):
-                return
+                break
             backlog.popleft()
             self._backlog_seconds -= job.estimate
             jobs[job.number] = job
             executor.load += job.estimate
             room -= 1
+        executor.allowance -= granted - room
 
     def _send_suspects(self, executors: Iterable[ExecutorHandle]) -> None:
         """One to each executor that has none, so that it is known who did it if the process dies once more."""
@@ -119,10 +128,15 @@ class Dispatcher:
             if not self._suspects:
                 return
             job = self._suspects[0]
-            if executor.suspect not in executor.jobs and executor.channel.send(
-                packets.encode_task(job.number, job.delivery.message, job.delivery.deliveries)
+            if (
+                executor.allowance > 0
+                and executor.suspect not in executor.jobs
+                and executor.channel.send(
+                    packets.encode_task(job.number, job.delivery.message, job.delivery.deliveries)
+                )
             ):
                 self._suspects.popleft()
+                executor.allowance -= 1
                 executor.suspect = job.number
                 executor.jobs[job.number] = job
                 executor.load += job.estimate
@@ -161,8 +175,7 @@ class Dispatcher:
             if job is not None:
                 executor.load -= job.estimate
                 taken.append(job)
-            elif packets.kind_of(packet) == packets.STOP:
-                executor.channel.send(packet)
+        executor.allowance += len(taken)
         return taken
 
     # -- ending --
@@ -192,12 +205,11 @@ class Dispatcher:
 
     def wanted(self) -> int:
         """How many messages more the worker should hold now."""
-        executors = self._executors()
+        executors = [executor for executor in self._executors() if not executor.stopping]
         count = sum(executor.lanes for executor in executors)
         if not count or self._bytes > MOST_BYTES_HELD:
             return 0
-        kept = len(self.backlog) + len(self._suspects) + len(self.waiting)
-        held = kept + sum(len(executor.jobs) for executor in executors)
+        held = self.held()
         if self.fixed is not None:
             return max(0, count * max(1, self.fixed) - held)
         free = count * self.window - self._backlog_seconds - sum(executor.load for executor in executors)
@@ -211,9 +223,16 @@ class Dispatcher:
             return count * max(1, self.fixed)
         return min(max(count, int(count * self.window / self.durations.overall)), count * MOST_HELD_EACH)
 
+    def held(self) -> int:
+        """How many messages are held."""
+        kept = len(self.backlog) + len(self._suspects) + len(self.waiting)
+        return kept + sum(len(executor.jobs) for executor in self._executors())
+
     def idle(self) -> int:
         """Lanes without a job."""
-        return sum(max(0, executor.lanes - len(executor.jobs)) for executor in self._executors())
+        return sum(
+            max(0, executor.lanes - len(executor.jobs)) for executor in self._executors() if not executor.stopping
+        )
 
     def busy(self) -> bool:
         """Whether anything is held that has not ended."""

@@ -18,13 +18,13 @@ import msgspec
 from umbel.brokers.base import Action, Delivery, Settled, Settlement
 from umbel.executors import packets
 from umbel.signals import after_task_publish, heartbeat_sent, task_received, task_sent
-from umbel.worker.dispatch import Dispatcher
+from umbel.worker.dispatch import Dispatcher, fixed_window
 from umbel.worker.intake import Intake
 from umbel.worker.job import Job
 from umbel.worker.journal import Journal
 from umbel.worker.link import Ending
 from umbel.worker.orphans import Orphans
-from umbel.worker.pool import ExecutorHandle, describe_exit
+from umbel.worker.pool import UNLIMITED, ExecutorHandle, describe_exit
 from umbel.worker.switchboard import Switchboard
 from umbel.worker.telling import Telling
 
@@ -47,9 +47,10 @@ _ACTIONS = {action.value: action for action in Action}
 class Flow:
     """All work that the worker holds.
 
-    ``on_change`` is called, in any thread, after every change once the flow is stopping; ``on_link_broken`` with the
-    error when a thread of the link ended unexpectedly. ``sender``: of the signals about messages. Receivers of signals
-    are called without the lock; those of ``task_received`` before any executor has the task.
+    ``on_change`` is called, in any thread, after every change once the flow is stopping; ``on_retired`` when an
+    executor reads no more and needs a successor; ``on_link_broken`` with the error when a thread of the link ended
+    unexpectedly. ``sender``: of the signals about messages. Receivers of signals are called without the lock; those of
+    ``task_received`` before any executor has the task.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Flow:
         board: Board,
         executors: Callable[[], list[ExecutorHandle]],
         on_change: Callable[[], None],
+        on_retired: Callable[[], None],
         on_link_broken: Callable[[BaseException], None],
         sender: object = None,
     ) -> None:
@@ -65,17 +67,19 @@ class Flow:
         self.app = app
         self.board = board
         self.on_change = on_change
+        self._tell_retired = on_retired
         self._tell_broken = on_link_broken
         self.intake = Intake(app, conf.worker_delivery_limit)
         self.journal = Journal(app)
         self.orphans = Orphans()
         self.telling = Telling(app, sender)
         self.dispatcher = Dispatcher(
-            executors, conf.worker_prefetch_seconds, conf.worker_prefetch_multiplier, conf.worker_crash_limit - 1
+            executors, conf.worker_prefetch_seconds, fixed_window(conf), conf.worker_crash_limit - 1
         )
         self.last_progress = time.monotonic()
         self._executors = executors
         self._crash_limit = conf.worker_crash_limit
+        self._allowance = conf.worker_max_tasks_per_child or UNLIMITED
         self._lock = threading.RLock()
         self._switchboard = Switchboard()
         self._ending = Ending()
@@ -241,6 +245,10 @@ class Flow:
             if job is not None:
                 self.orphans.end(job)
                 self._requeue(job)
+        elif kind == packets.RETIRING:
+            executor.stopping, executor.retired = True, packets.decode_retiring(packet)
+            self.dispatcher.put_back(self.dispatcher.take_back(executor, _ALL))
+            self._tell_retired()
 
     def _refused(self, job: Job, fault: str) -> Report:
         """An outcome of wrong types, from a callback with a priority in letters for example, is a failure."""
@@ -265,6 +273,7 @@ class Flow:
 
     def on_executor_started(self, executor: ExecutorHandle) -> None:
         with self._lock:
+            executor.allowance = self._allowance
             self._switchboard.add(executor)
             self._advance()
 
@@ -300,7 +309,7 @@ class Flow:
         begun = {self.board.running(slot)[0] for slot in slots}
         for slot in slots:
             self.board.end(slot)
-        if lanes == 1:
+        if lanes == 1 and not executor.retired:
             return jobs[:1], jobs[1:]
         return [job for job in jobs if job.number in begun], [job for job in jobs if job.number not in begun]
 
@@ -354,6 +363,11 @@ class Flow:
         """Whether anything is held that has not ended."""
         with self._lock:
             return self.dispatcher.busy()
+
+    def held(self) -> int:
+        """How many tasks are held: in the backlog, sent to executors, running."""
+        with self._lock:
+            return self.dispatcher.held()
 
     def close(self) -> None:
         self.telling.close()

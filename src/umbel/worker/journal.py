@@ -25,7 +25,7 @@ _WORDS = {"SUCCESS": "succeeded", "FAILURE": "failed", "RETRY": "is to be retrie
 
 
 class Journal:
-    """Writes events of tasks with their data as ``extra``, for text and JSON alike (see ``umbel.logs``)."""
+    """Writes events of tasks with their data as ``extra``, for text and JSON alike (see ``umbel.log``)."""
 
     def __init__(self, app: Umbel) -> None:
         self.app = app

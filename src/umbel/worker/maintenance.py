@@ -96,21 +96,24 @@ class Watchdog(Upkeep):
         self.restarted_at: float | None = None
 
     async def act(self, consumer: WorkerConsumer) -> None:
-        flow = consumer.controller.flow
+        worker, flow = consumer.controller, consumer.controller.flow
         if time.monotonic() - flow.last_progress < self.timeout or flow.busy():
             self.restarted_at = None if flow.busy() else self.restarted_at
+            worker.stalled = worker.stalled and self.restarted_at is not None
             return
-        queues = consumer.controller.queues
+        queues = worker.queues
         sizes = [await asyncio.to_thread(consumer.app.broker.size, queue.name) for queue in queues]
         if not any(size.ready > 0 for size in sizes) or flow.busy():
             self.restarted_at = None
+            worker.stalled = False
             return
         if self.restarted_at is not None and flow.last_progress < self.restarted_at:
             if time.monotonic() - self.restarted_at < self.timeout:
                 return
             logger.critical("still nothing is claimed although work waits: the worker exits")
-            consumer.controller.give_up(EXIT_STALLED)
+            worker.give_up(EXIT_STALLED)
             return
         faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
         self.restarted_at = time.monotonic()
+        worker.stalled = True
         consumer.request_restart(f"work waits, but nothing was claimed for {self.timeout:.0f} s")

@@ -23,16 +23,33 @@ logger = logging.getLogger("umbel.worker.pool")
 RECENT = 30.0
 """Seconds for which an executor that died before it began any task delays the start of others."""
 
+UNLIMITED = 1 << 62
+
 
 class ExecutorHandle:
     """The supervisor's view of one executor process.
 
     ``lanes``: how many tasks it runs at a time. ``jobs``: by number, what was sent to it and is not yet reported,
     oldest first. ``load``: their estimated seconds. ``suspect``: number of the job that was sent to it although it may
-    bring it down. ``worked``: it has begun a task. ``exited``: it is gone, and its channel is not to be read any more.
+    bring it down. ``worked``: it has begun a task. ``stopping``: it reads no more, and exits when what it runs has
+    ended; ``retired``: why it has decided so by itself. ``exited``: it is gone, and its channel is not to be read any
+    more. ``allowance``: how many packets more it may be sent in its life.
     """
 
-    __slots__ = ("channel", "exited", "jobs", "lanes", "load", "pid", "slot", "stopping", "suspect", "worked")
+    __slots__ = (
+        "allowance",
+        "channel",
+        "exited",
+        "jobs",
+        "lanes",
+        "load",
+        "pid",
+        "retired",
+        "slot",
+        "stopping",
+        "suspect",
+        "worked",
+    )
 
     def __init__(self, slot: int, channel: SupervisorEnd, lanes: int = 1) -> None:
         self.slot = slot
@@ -45,6 +62,8 @@ class ExecutorHandle:
         self.worked = False
         self.stopping = False
         self.exited = False
+        self.allowance = UNLIMITED
+        self.retired = ""
 
 
 class ProcessSource(Protocol):
@@ -72,27 +91,44 @@ class PoolOwner(Protocol):
 
 
 class Pool:
-    """Keeps ``size`` executors with ``lanes`` each running until it is stopped."""
+    """Keeps ``size`` executors with ``lanes`` each at work until it is stopped.
 
-    def __init__(self, nursery: ProcessSource, size: int, owner: PoolOwner, lanes: int = 1) -> None:
+    Beside them there may be some that are stopping, while their successors work already: in all as many as there are
+    ``places``, by default twice ``size``. Each executor has a place of its own, its slot.
+    """
+
+    def __init__(
+        self, nursery: ProcessSource, size: int, owner: PoolOwner, lanes: int = 1, places: int | None = None
+    ) -> None:
         self.nursery = nursery
         self.size = size
         self.lanes = lanes
         self.owner = owner
         self.executors: dict[int, ExecutorHandle] = {}
+        self._places = range(places or 2 * size)
         self._by_pid: dict[int, ExecutorHandle] = {}
         self._idle_deaths: deque[float] = deque(maxlen=10)
-        self._respawns: dict[int, asyncio.TimerHandle] = {}
+        self._respawns: set[asyncio.TimerHandle] = set()
         self._stopping = False
         self._empty = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
     def start(self) -> None:
         self._loop.add_reader(self.nursery.fileno(), self._on_news)
-        for slot in range(self.size):
-            self._spawn(slot)
+        self.fill()
 
-    def _spawn(self, slot: int) -> None:
+    def fill(self) -> None:
+        """Start as many executors as are missing, as far as there are places. Loop thread."""
+        if self._stopping:
+            return
+        working = sum(not executor.stopping for executor in self.executors.values())
+        missing = self.size - working - len(self._respawns)
+        free = [slot for slot in self._places if slot not in self.executors]
+        for slot in free[: max(0, missing)]:
+            if not self._spawn(slot):
+                return
+
+    def _spawn(self, slot: int) -> bool:
         channel = open_channel()
         executor = ExecutorHandle(slot, channel, self.lanes)
         try:
@@ -100,9 +136,10 @@ class Pool:
         except NurseryLost:
             channel.close()
             self._on_nursery_lost()
-            return
+            return False
         self.executors[slot] = executor
         self.owner.on_executor_started(executor)
+        return True
 
     def _on_news(self) -> None:
         try:
@@ -122,18 +159,24 @@ class Pool:
         del self.executors[executor.slot]
         self.owner.on_executor_exit(executor, status)
         executor.channel.close()
-        if not self._stopping:
-            delay = self._respawn_delay(executor)
-            if delay:
-                logger.warning("executors die as soon as they start; the next one starts in %.1f s", delay)
-            self._respawns[executor.slot] = self._loop.call_later(delay, self._respawn, executor.slot)
-        elif not self.executors:
-            self._empty.set()
+        if executor.retired:
+            logger.info("executor %d was replaced: %s", executor.pid, executor.retired)
+        if self._stopping:
+            if not self.executors:
+                self._empty.set()
+        elif not executor.stopping and (delay := self._respawn_delay(executor)):
+            logger.warning("executors die as soon as they start; the next one starts in %.1f s", delay)
+            self._respawn_later(delay)
+        else:
+            self.fill()
 
-    def _respawn(self, slot: int) -> None:
-        del self._respawns[slot]
-        if not self._stopping:
-            self._spawn(slot)
+    def _respawn_later(self, delay: float) -> None:
+        def respawn() -> None:
+            self._respawns.discard(timer)
+            self.fill()
+
+        timer = self._loop.call_later(delay, respawn)
+        self._respawns.add(timer)
 
     def _respawn_delay(self, executor: ExecutorHandle) -> float:
         """Seconds to wait: none after the death of one that worked, which its task brought about."""
@@ -158,7 +201,7 @@ class Pool:
     def stop(self) -> None:
         """Ask every executor to exit once it has done what it has read."""
         self._stopping = True
-        for timer in self._respawns.values():
+        for timer in self._respawns:
             timer.cancel()
         if not self.executors:
             self._empty.set()

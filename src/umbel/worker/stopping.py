@@ -16,5 +16,7 @@ class Shutdown(enum.IntEnum):
 
     WARM = 1
     """Running tasks finish, for at most the grace time; everything else is given back now."""
-    COLD = 2
+    SOFT = 2
+    """Running tasks get ``worker_soft_shutdown_timeout`` seconds, then they are killed and given back."""
+    COLD = 3
     """Running tasks are killed and given back now."""

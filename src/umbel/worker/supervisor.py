@@ -22,6 +22,7 @@ from umbel.signals import celeryd_after_setup, celeryd_init, worker_init, worker
 from umbel.worker.components import STEPS
 from umbel.worker.flow import Flow
 from umbel.worker.size import size_of
+from umbel.worker.stacks import dump_on_signal
 from umbel.worker.stopping import EXIT_FAILURE, Shutdown
 
 if TYPE_CHECKING:
@@ -34,6 +35,12 @@ logger = logging.getLogger("umbel.worker")
 
 _GARBAGE_THRESHOLD = 20_000
 """Objects made between collections: what passes through the supervisor makes no cycles."""
+
+_SOFTER = (None, Shutdown.WARM)
+"""What a soft shutdown may follow."""
+
+_GENERATIONS = 2
+"""There is room for so many times the executors that work: others are about to exit while their successors begin."""
 
 _START_TIMEOUT = 10.0
 """Seconds that a step which is being started may take when the worker is to stop."""
@@ -77,8 +84,11 @@ class Worker:
         self.queues = app.consume_queues(queues, exclude)
         self.grace = grace if grace is not None else conf.worker_shutdown_grace
         self.exit_code = 0
-        self.board = Board(self.concurrency)
-        self.flow = Flow(app, self.board, self._executors, self._notify, self._on_link_broken, self)
+        self.started_at = time.monotonic()
+        self.stalled = False
+        """Work waits, but nothing was claimed for ``worker_stall_timeout`` and not since either."""
+        self.board = Board(_GENERATIONS * self.concurrency)
+        self.flow = Flow(app, self.board, self._executors, self._notify, self._on_retired, self._on_link_broken, self)
         self.steps: list[StartStopStep] = []
         self.hooks = HookThread("umbel-steps")
         self.blueprint = Blueprint(app.steps["worker"], "worker", default_steps=STEPS, hooks=self.hooks)
@@ -97,6 +107,7 @@ class Worker:
         celeryd_after_setup.send(sender=self.hostname, instance=self, conf=self.app.conf)
         drivers = f"{type(self.app.broker).__name__}, {type(self.app.backend).__name__}"
         logger.debug("drivers were loaded once, before executors are forked: %s", drivers)
+        dump_on_signal()
         try:
             self.blueprint.apply(self, **self.options)
             gc.freeze()
@@ -140,6 +151,14 @@ class Worker:
         """Whether a shutdown has begun."""
         return self._shutdown is not None
 
+    def is_warm(self) -> bool:
+        """Whether running tasks are waited for as long as the grace time lasts."""
+        return self._shutdown is Shutdown.WARM
+
+    def is_soft(self) -> bool:
+        """Whether running tasks are waited for as long as ``worker_soft_shutdown_timeout``."""
+        return self._shutdown is Shutdown.SOFT
+
     def is_cold(self) -> bool:
         """Whether running tasks are not waited for."""
         return self._shutdown is Shutdown.COLD
@@ -170,8 +189,11 @@ class Worker:
     # -- stopping --
 
     def on_signal(self, request: Shutdown, number: signal.Signals) -> None:
-        """A signal asks for a shutdown; when one has begun, for a cold one. Loop thread."""
-        self.shut_down(Shutdown.COLD if self.stopping else request, number=number)
+        """A signal asks for a shutdown; when one has begun, for a cold one, or first for a soft one. Loop thread."""
+        request = Shutdown.COLD if self.stopping else request
+        if request is Shutdown.COLD and self.app.conf.worker_soft_shutdown_timeout and self._shutdown in _SOFTER:
+            request = Shutdown.SOFT
+        self.shut_down(request, number=number)
 
     def shut_down(self, how: Shutdown, exit_code: int = 0, number: signal.Signals | None = None) -> None:
         """Begin to stop; a second, colder request overtakes the first. Loop thread. ``number``: who asked for it."""
@@ -203,8 +225,16 @@ class Worker:
     def _on_link_broken(self, error: BaseException) -> None:
         self.consumer.request_restart(str(error))
 
+    def executor_count(self) -> int:
+        """Executors that take tasks."""
+        return sum(not executor.stopping for executor in self._executors())
+
     def _executors(self) -> list[ExecutorHandle]:
         return list(self.pool.executors.values()) if self.pool is not None else []
+
+    def _on_retired(self) -> None:
+        if self.pool is not None:
+            self.call_soon(self.pool.fill)
 
     def on_executor_started(self, executor: ExecutorHandle) -> None:
         self.flow.on_executor_started(executor)

@@ -77,7 +77,11 @@ class WorkerProcessSettings:
         old="CELERYD_WORKER_LOST_WAIT",
         ignored="the end of a process is noticed at once",
     )
-    worker_executable: str | None = setting(None, "Python executable of a worker that is started in the background.")
+    worker_executable: str | None = setting(
+        None,
+        "Python executable of a worker that is started in the background.",
+        ignored="it is given by `umbel worker --executable`, before the application is imported",
+    )
     worker_logfile: str | None = setting(None, "Log file of a worker.")
     worker_pidfile: str | None = setting(None, "File for the process id of a worker.")
     worker_uid: str | int | None = setting(None, "User that a worker changes to.")
@@ -137,6 +141,9 @@ class WorkerConsumingSettings:
         "the connection.",
         minimum=1,
         own=True,
+    )
+    worker_health_address: str | None = setting(
+        None, "`PORT` or `HOST:PORT` on which `/livez` and `/readyz` are answered over HTTP.", own=True
     )
     worker_shutdown_grace: float | None = setting(
         None,
@@ -226,10 +233,12 @@ class WorkerLogSettings:
         "Form of log lines: readable text with key=value pairs, or one JSON object per line.",
         own=True,
     )
-    worker_log_format: str = setting(
-        "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s",
-        "Format of the worker's log lines in text style.",
+    worker_log_format: str | None = setting(
+        None,
+        "Format of the worker's log lines in text style, with `%` as in `logging`; None means lines of Umbel's own, "
+        "with key=value pairs.",
         old="CELERYD_LOG_FORMAT",
+        celery='"[%(asctime)s: %(levelname)s/%(processName)s] %(message)s"',
     )
     worker_log_datefmt: str | None = setting(
         None, "`strftime` format of times in the worker's log lines.", old="CELERYD_LOG_DATEFMT"
@@ -237,10 +246,12 @@ class WorkerLogSettings:
     worker_log_color: bool | None = setting(
         None, "Colour log lines; None does so on a terminal.", old="CELERYD_LOG_COLOR"
     )
-    worker_task_log_format: str = setting(
-        "[%(asctime)s: %(levelname)s/%(processName)s] %(task_name)s[%(task_id)s]: %(message)s",
-        "Format of log lines that tasks write.",
+    worker_task_log_format: str | None = setting(
+        None,
+        "Format of lines that are logged while a task runs, with `%(task_name)s` and `%(task_id)s`; None means lines "
+        "of Umbel's own.",
         old="CELERYD_TASK_LOG_FORMAT",
+        celery='"[%(asctime)s: %(levelname)s/%(processName)s] %(task_name)s[%(task_id)s]: %(message)s"',
     )
     worker_task_log_datefmt: str | None = setting(
         None, "`strftime` format of times in log lines that tasks write.", old="CELERYD_TASK_LOG_DATEFMT"

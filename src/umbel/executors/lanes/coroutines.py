@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from umbel.execution import execute_message_async
 from umbel.executors import packets
-from umbel.executors.channel import PacketEnd
+from umbel.executors.channel import PollableEnd
 from umbel.executors.executor import LEASE_POLL, packed
 from umbel.executors.lanes.base import Lanes, Station
 from umbel.executors.lanes.blocking import BlockingWatch
@@ -42,7 +42,7 @@ class AsyncioLanes(Lanes):
 
     def __init__(self, station: Station) -> None:
         super().__init__(station)
-        assert isinstance(station.end, PacketEnd)
+        assert isinstance(station.end, PollableEnd)
         self._end = station.end
         self._free = list(range(station.first + station.count - 1, station.first - 1, -1))
         self._running: dict[asyncio.Task[None], int] = {}

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 
 from msgspec import Struct
 
-from umbel.executors.channel import ExecutorEnd, PacketEnd
+from umbel.executors.channel import ExecutorEnd, PollableEnd
 from umbel.executors.lanes.threads import ThreadLanes
 from umbel.executors.originals import original, original_module
 from umbel.loops import use_loop_of
@@ -48,7 +48,7 @@ class GreenletLanes(ThreadLanes):
             self._loop.close()
 
     def end(self) -> ExecutorEnd:
-        assert isinstance(self.station.end, PacketEnd)
+        assert isinstance(self.station.end, PollableEnd)
         return GreenEnd(self.station.end, self.wait_readable, self.wait_writable)
 
     @abstractmethod
@@ -127,7 +127,7 @@ class EventletLanes(GreenletLanes):
 class GreenEnd:
     """An executor's end that lets other greenlets run while it waits."""
 
-    def __init__(self, end: PacketEnd, wait_readable: Wait, wait_writable: Wait) -> None:
+    def __init__(self, end: PollableEnd, wait_readable: Wait, wait_writable: Wait) -> None:
         self._end = end
         self._wait_readable = wait_readable
         self._wait_writable = wait_writable
