@@ -19,6 +19,7 @@ from umbel.brokers.base import Action, Delivery, Settled, Settlement
 from umbel.executors import packets
 from umbel.signals import after_task_publish, heartbeat_sent, task_received, task_sent
 from umbel.worker.dispatch import Dispatcher, fixed_window
+from umbel.worker.gates import Gates
 from umbel.worker.intake import Intake
 from umbel.worker.job import Job
 from umbel.worker.journal import Journal
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from umbel.app import Umbel
     from umbel.executors.board import Board
     from umbel.executors.packets import Report
+    from umbel.message import Message
     from umbel.worker.link import Link
 
 logger = logging.getLogger("umbel.worker")
@@ -70,6 +72,7 @@ class Flow:
         self._tell_retired = on_retired
         self._tell_broken = on_link_broken
         self.intake = Intake(app, conf.worker_delivery_limit)
+        self.gates = Gates()
         self.journal = Journal(app)
         self.orphans = Orphans()
         self.telling = Telling(app, sender)
@@ -121,7 +124,7 @@ class Flow:
             return ending
 
     def on_deliveries(self, deliveries: list[Delivery], room: int) -> None:
-        verdicts = self._tell_received(deliveries) if task_received.receivers else None
+        verdicts = self._verdicts(deliveries)
         with self._lock:
             if self._link is not None:
                 self._link.claims.give_back(room)
@@ -135,7 +138,9 @@ class Flow:
     def on_settled(self, ending: Ending, settled: Settled, room: int) -> None:
         if after_task_publish.receivers or task_sent.receivers:
             self.telling.published(ending, settled.stale)
-        verdicts = self._tell_received(settled.deliveries) if task_received.receivers else None
+        if ending.left:
+            self.gates.leave(ending.left)
+        verdicts = self._verdicts(settled.deliveries)
         with self._lock:
             if self._link is not None:
                 self._link.claims.give_back(room)
@@ -170,12 +175,15 @@ class Flow:
             self._advance()
             self.wake()
 
-    def _tell_received(self, deliveries: list[Delivery]) -> Verdicts | None:
-        """Judge deliveries before the lock is taken, and tell of those that are to be run."""
-        if self._stopping:
+    def _verdicts(self, deliveries: list[Delivery]) -> Verdicts | None:
+        """Judge deliveries before the lock is taken, and tell of those that are to be run; None where nothing asks for
+        that, and they are judged when they are admitted."""
+        if self._stopping or not deliveries or not (self.gates or task_received.receivers):
             return None
         verdicts = {id(delivery): self._judge(delivery) for delivery in deliveries}
-        self.telling.received([delivery for delivery in deliveries if verdicts[id(delivery)] is None])
+        verdicts |= self.gates.judge([delivery for delivery in deliveries if verdicts[id(delivery)] is None])
+        if task_received.receivers:
+            self.telling.received([delivery for delivery in deliveries if verdicts[id(delivery)] is None])
         return verdicts
 
     def _admit(self, deliveries: list[Delivery], verdicts: Verdicts | None) -> None:
@@ -183,6 +191,7 @@ class Flow:
             self.last_progress = time.monotonic()
         for delivery in deliveries:
             if self._stopping:
+                self._left(delivery.message)
                 self._ending.settlements.append(Settlement(delivery, Action.REQUEUE))
                 continue
             if self.orphans and (adopted := self.orphans.adopt(delivery)):
@@ -257,6 +266,7 @@ class Flow:
 
     def _conclude(self, job: Job, report: Report) -> None:
         self.last_progress = time.monotonic()
+        self._left(job.message)
         self.journal.ended(job.message, report)
         if job.acknowledged:
             self._ending.publish += report.publish
@@ -318,6 +328,7 @@ class Flow:
         dead-lettered for it."""
         self.dispatcher.forget(job)
         self.orphans.end(job)
+        self._left(job.message)
         message, crashes = job.message, job.delivery.deliveries + 1
         reason = f"the executor that ran it {how}"
         if job.acknowledged or self.app.tasks[message.task].reject_on_worker_lost is False:
@@ -388,10 +399,16 @@ class Flow:
         self._requeue(job)
 
     def _requeue(self, job: Job) -> None:
+        self._left(job.message)
         if job.acknowledged:
             self._ending.publish.append(job.message)
         elif not job.lost:
             self._ending.settlements.append(Settlement(job.delivery, Action.REQUEUE))
+
+    def _left(self, message: Message) -> None:
+        """What gates may have let through will not run here, or no more."""
+        if self.gates:
+            self._ending.left.append(message)
 
     # -- passing on --
 

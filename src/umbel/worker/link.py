@@ -47,11 +47,13 @@ class Ending:
     publish: list[Message] = field(default_factory=list[Message])
     acknowledge: list[Job] = field(default_factory=list["Job"])
     """Acknowledged before they run; reported by ``on_acknowledged``."""
+    left: list[Message] = field(default_factory=list[Message])
+    """What gates let through and has come to an end here; kept only where there are gates."""
     lease_number: int = 0
     """The lease under which it was submitted."""
 
     def __bool__(self) -> bool:
-        return bool(self.settlements or self.results or self.publish or self.acknowledge)
+        return bool(self.settlements or self.results or self.publish or self.acknowledge or self.left)
 
 
 class Owner(Protocol):
