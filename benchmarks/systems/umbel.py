@@ -1,4 +1,4 @@
-"""Umbel on all its brokers, with nothing set but where they are (and a quorum queue on RabbitMQ)."""
+"""Umbel on all its brokers, with nothing set but where they are (and on RabbitMQ a quorum queue, but not with `rpc://`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from umbel import Umbel
 from umbel.options import TaskOptions
 
 settings: dict[str, Any] = {"task_default_queue": QUEUE}
-if BROKER.startswith("amqp"):
+if BROKER.startswith("amqp") and not BACKEND.startswith("rpc"):
     settings["task_default_queue_type"] = "quorum"
 app = Umbel("bench", broker=BROKER, backend=BACKEND, **settings)
 
