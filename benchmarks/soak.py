@@ -28,7 +28,7 @@ from umbel.result import AsyncResult
 CHUNK = 4_000
 FEWEST_QUEUED = 2_000
 FAILS_EVERY = 20
-WARM_UP = 0.1
+WARM_UP = 0.3
 LEAST_WARM_UP = 10_000
 """Share of the tasks, and number, after which growth counts."""
 MOST_GROWTH = 0.02
