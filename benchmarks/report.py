@@ -40,15 +40,8 @@ def rows(figure: Figure, results: Results) -> list[list[str]]:
 def _row(figure: Figure, results: Results, system: str) -> list[str]:
     main = figure.values[0]
     own = median(results, figure.name, system, main.name)
-    celery = next(
-        (
-            m
-            for s in results[figure.name]
-            if peer_of(s) == "celery"
-            for m in [median(results, figure.name, s, main.name)]
-        ),
-        None,
-    )
+    celery_system = next((s for s in results[figure.name] if peer_of(s) == "celery"), "")
+    celery = median(results, figure.name, celery_system, main.name)
     best = best_peer(results, figure.name, main.name, main.higher_is_better)
     cells = [system]
     for value in figure.values:
