@@ -1,0 +1,92 @@
+"""Buckets in this process: those of one worker, and those that workers with a ``memory://`` broker share."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from msgspec import Struct, field
+
+from umbel.limits.buckets import KEEP, SOON, Ask, Bucket, RateStore
+
+PRUNE_EVERY = 60.0
+
+GIVEN_UP = 0.2
+"""Seconds after which a moment is free for another task, where tasks that were put back may come to other workers."""
+
+KEEP_OWN = 60.0
+"""Seconds for which one worker keeps the moment of a task: the task was most likely delivered to another worker."""
+
+
+class _Kept(Struct):
+    bucket: Bucket = field(default_factory=Bucket)
+    given: dict[str, float] = field(default_factory=dict[str, float])
+    """Moments by task id, in the order in which they were handed out."""
+
+
+class MemoryRates(RateStore):
+    """See :class:`RateStore`. ``keep``: seconds for which a moment is kept for its task. ``given_up``: seconds after
+    which an unused one goes to a task that is new here; None: never."""
+
+    def __init__(
+        self, keep: float = KEEP, given_up: float | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._keep = keep
+        self._given_up = given_up
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: dict[str, _Kept] = {}
+        self._pruned = clock()
+
+    def take(self, asks: Sequence[Ask]) -> list[float]:
+        with self._lock:
+            now = self._clock()
+            if now - self._pruned > PRUNE_EVERY:
+                self._prune(now)
+            return [self._take(ask, now) for ask in asks]
+
+    def _take(self, ask: Ask, now: float) -> float:
+        kept = self._kept.get(ask.bucket) or self._kept.setdefault(ask.bucket, _Kept())
+        given = kept.given.get(ask.task_id)
+        if given is None and self._given_up is not None:
+            given = self._unused(kept, now - self._given_up)
+        moment = kept.bucket.place(given, ask.interval, now)
+        if moment <= now + SOON:
+            kept.given.pop(ask.task_id, None)
+            return 0.0
+        if moment != given:
+            kept.given.pop(ask.task_id, None)
+        kept.given[ask.task_id] = moment
+        return moment - now
+
+    def _unused(self, kept: _Kept, before: float) -> float | None:
+        """Take away the oldest moment, if it was for ``before`` or earlier."""
+        oldest = next(iter(kept.given.items()), None)
+        if oldest is None or oldest[1] > before:
+            return None
+        return kept.given.pop(oldest[0])
+
+    def _prune(self, now: float) -> None:
+        self._pruned = now
+        for name, kept in list(self._kept.items()):
+            for task_id, moment in list(kept.given.items()):
+                if moment < now - self._keep:
+                    del kept.given[task_id]
+            if not kept.given and max(kept.bucket.tail, kept.bucket.free) < now:
+                del self._kept[name]
+
+
+def own_rates() -> MemoryRates:
+    """Buckets for one worker, which other workers know nothing of."""
+    return MemoryRates(KEEP_OWN, GIVEN_UP)
+
+
+_stores: dict[tuple[int, str], MemoryRates] = {}
+
+
+def open_store(driver: Any, prefix: str) -> MemoryRates:
+    """The buckets that all workers on the ``memory://`` system of ``driver`` share in this process."""
+    return _stores.setdefault((os.getpid(), f"{prefix}{driver.name}"), MemoryRates())
