@@ -49,9 +49,8 @@ class Bucket(Struct):
         """
         if given is not None and given > now + SOON:
             return given
-        if self.interval and self.interval != interval:
-            self.tail = now + (self.tail - now) * interval / self.interval
-        self.interval = interval
+        if self.interval != interval:
+            self._rescale(interval, now)
         free = max(self.free, now - CATCH_UP)
         moment = free if given is not None else max(free, self.tail, now)
         if moment <= now + SOON:
@@ -62,6 +61,14 @@ class Bucket(Struct):
         moment = max(moment, self.tail)
         self.tail = moment + interval
         return moment
+
+    def _rescale(self, interval: float, now: float) -> None:
+        """What lies ahead takes longer or shorter from now on."""
+        if self.interval:
+            ratio = interval / self.interval
+            self.free = min(self.free, now) + max(0.0, self.free - now) * ratio
+            self.tail = min(self.tail, now) + max(0.0, self.tail - now) * ratio
+        self.interval = interval
 
 
 class RateStore(ABC):

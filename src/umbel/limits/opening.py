@@ -1,4 +1,4 @@
-"""Which of an application's systems keeps limits for all workers: the broker's where it can, else the result store's."""
+"""Which of an application's systems keeps limits for all workers: the broker's if it can, else the result store's."""
 
 from __future__ import annotations
 

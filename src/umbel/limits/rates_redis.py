@@ -38,7 +38,10 @@ while at < #ARGV do
   local key, waiting, interval, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
   local kept = redis.call('HMGET', key, 'free', 'tail', 'interval')
   local free, tail, before = tonumber(kept[1] or 0), tonumber(kept[2] or 0), tonumber(kept[3] or interval)
-  if before ~= interval then tail = now + (tail - now) * interval / before end
+  if before ~= interval then
+    free = math.min(free, now) + math.max(0, free - now) * interval / before
+    tail = math.min(tail, now) + math.max(0, tail - now) * interval / before
+  end
   redis.call('ZREMRANGEBYSCORE', waiting, '-inf', now - keep)
   for number = at + 4, at + 3 + count do
     local id = ARGV[number]
