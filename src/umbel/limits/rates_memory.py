@@ -17,6 +17,9 @@ PRUNE_EVERY = 60.0
 GIVEN_UP = 0.2
 """Seconds after which a moment is free for another task, where tasks that were put back may come to other workers."""
 
+SHORT = 2.0
+"""Seconds of waiting that are not divided."""
+
 KEEP_OWN = 60.0
 """Seconds for which one worker keeps the moment of a task: the task was most likely delivered to another worker."""
 
@@ -29,12 +32,18 @@ class _Kept(Struct):
 
 class MemoryRates(RateStore):
     """See :class:`RateStore`. ``keep``: seconds for which a moment is kept for its task. ``given_up``: seconds after
-    which an unused one goes to a task that is new here; None: never."""
+    which an unused one goes to a task that is new here; None: never. ``divide``: a task is to ask again after half the
+    time that is left, so that workers that are less busy may run it."""
 
     def __init__(
-        self, keep: float = KEEP, given_up: float | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        keep: float = KEEP,
+        given_up: float | None = None,
+        divide: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._keep = keep
+        self._divide = divide
         self._given_up = given_up
         self._clock = clock
         self._lock = threading.Lock()
@@ -60,7 +69,8 @@ class MemoryRates(RateStore):
         if moment != given:
             kept.given.pop(ask.task_id, None)
         kept.given[ask.task_id] = moment
-        return moment - now
+        wait = moment - now
+        return wait / 2 if self._divide and wait > SHORT else wait
 
     def _unused(self, kept: _Kept, before: float) -> float | None:
         """Take away the oldest moment, if it was for ``before`` or earlier."""
@@ -75,13 +85,13 @@ class MemoryRates(RateStore):
             for task_id, moment in list(kept.given.items()):
                 if moment < now - self._keep:
                     del kept.given[task_id]
-            if not kept.given and max(kept.bucket.tail, kept.bucket.free) < now:
+            if not kept.given and max(kept.bucket.tail, kept.bucket.late) < now:
                 del self._kept[name]
 
 
 def own_rates() -> MemoryRates:
     """Buckets for one worker, which other workers know nothing of."""
-    return MemoryRates(KEEP_OWN, GIVEN_UP)
+    return MemoryRates(KEEP_OWN, GIVEN_UP, divide=True)
 
 
 _stores: dict[tuple[int, str], MemoryRates] = {}

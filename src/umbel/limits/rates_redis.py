@@ -1,9 +1,9 @@
 """Buckets in Redis, judged by the server's clock in one script.
 
-=====================================  ====  =====================================================================
-``umbel.rate.<bucket>``                hash  ``free``, ``tail`` (server time), ``interval`` (seconds); see ``Bucket``
+=====================================  ====  =========================================================
+``umbel.rate.<bucket>``                hash  ``free``, ``tail``, ``late``, ``interval``; see ``Bucket``
 ``umbel.rate.<bucket>\\x06\\x16waiting``  zset  task id → the moment that it was given
-=====================================  ====  =====================================================================
+=====================================  ====  =========================================================
 
 Both expire when everything that they say is in the past, and ``KEEP`` seconds more.
 """
@@ -36,12 +36,13 @@ local function text(number) return string.format('%.6f', number) end
 local waits, at = {{}}, 1
 while at < #ARGV do
   local key, waiting, interval, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-  local kept = redis.call('HMGET', key, 'free', 'tail', 'interval')
-  local free, tail, before = tonumber(kept[1] or 0), tonumber(kept[2] or 0), tonumber(kept[3] or interval)
-  if before ~= interval then
-    free = math.min(free, now) + math.max(0, free - now) * interval / before
-    tail = math.min(tail, now) + math.max(0, tail - now) * interval / before
+  local kept = redis.call('HMGET', key, 'free', 'tail', 'late', 'interval')
+  local before = tonumber(kept[4] or interval)
+  local function known(text)
+    local moment = tonumber(text or 0)
+    return moment > now and now + (moment - now) * interval / before or moment
   end
+  local free, tail, late = known(kept[1]), known(kept[2]), known(kept[3])
   redis.call('ZREMRANGEBYSCORE', waiting, '-inf', now - keep)
   for number = at + 4, at + 3 + count do
     local id = ARGV[number]
@@ -51,20 +52,23 @@ while at < #ARGV do
       moment = given
     else
       local from = math.max(free, now - catch_up)
-      moment = given and from or math.max(from, tail, now)
+      moment = given and from or math.max(from, tail, late, now)
       if moment <= now + soon then
         free = from + interval
-        if given then redis.call('ZREM', waiting, id) else tail = moment + interval end
+        if given then redis.call('ZREM', waiting, id) end
       else
-        moment = math.max(moment, tail)
-        tail = moment + interval
+        if given then
+          moment = math.max(moment, late)
+          late = moment + interval
+        end
         redis.call('ZADD', waiting, text(moment), id)
       end
+      if not given then tail = moment + interval end
     end
     waits[#waits + 1] = moment <= now + soon and '0' or text(moment - now)
   end
-  redis.call('HSET', key, 'free', text(free), 'tail', text(tail), 'interval', ARGV[at + 2])
-  local rest = math.ceil(math.max(tail, free) - now + keep)
+  redis.call('HSET', key, 'free', text(free), 'tail', text(tail), 'late', text(late), 'interval', ARGV[at + 2])
+  local rest = math.ceil(math.max(tail, late, free) - now + keep)
   redis.call('EXPIRE', key, rest)
   redis.call('EXPIRE', waiting, rest)
   at = at + 4 + count

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from msgspec.structs import astuple
 from sqlalchemy.dialects import mysql
 
 from umbel.brokers.sql.dialects import chunks, dialect_for
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _PRUNE_EVERY = 60.0
 _ATTEMPTS = 3
+_COLUMNS = "free, tail, late, pace"
 
 _Name = sa.String(255).with_variant(mysql.VARCHAR(255, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
 _Moment = sa.Float(53)
@@ -46,7 +48,7 @@ class SQLRates(RateStore):
         self._prefix = f"{prefix}umbel_"
         self._dialect = dialect_for(database.kind, self._prefix)
         self._metadata = sa.MetaData()
-        self._table("rates", "name", free=_Moment, tail=_Moment, pace=_Moment, ends=_Moment)
+        self._table("rates", "name", free=_Moment, tail=_Moment, late=_Moment, pace=_Moment, ends=_Moment)
         waits = self._table("rate_waits", "bucket", "task", due=_Moment)
         sa.Index(f"ix_{self._prefix}rate_waits_due", waits.c.due)
         self._is_set_up = False
@@ -107,7 +109,7 @@ class SQLRates(RateStore):
         missing = [name for name in names if name not in found]
         if missing:
             for name in missing:
-                self._dialect.add_if_missing(link, "rates", "name, free, tail, pace, ends", (name, 0.0, 0.0, 0.0, 0.0))
+                self._dialect.add_if_missing(link, "rates", f"name, {_COLUMNS}, ends", (name, *([0.0] * 5)))
             found |= self._read(link, missing)
         return found
 
@@ -116,8 +118,8 @@ class SQLRates(RateStore):
         found: dict[str, Bucket] = {}
         for part in chunks(names, 500):
             among = f"WHERE name IN ({self._dialect.marks(len(part))}) ORDER BY name{locking}"
-            rows = link.rows(self._dialect.sql(f"SELECT name, free, tail, pace FROM {{p}}rates {among}"), part)
-            found |= {name: Bucket(free, tail, pace) for name, free, tail, pace in rows}
+            rows = link.rows(self._dialect.sql(f"SELECT name, {_COLUMNS} FROM {{p}}rates {among}"), part)
+            found |= {name: Bucket(*kept) for name, *kept in rows}
         return found
 
     def _given(self, link: Link, asks: Sequence[Ask]) -> dict[Place, float]:
@@ -140,10 +142,10 @@ class SQLRates(RateStore):
         given: dict[Place, float],
         now: float,
     ) -> None:
-        update = "UPDATE {p}rates SET free = %s, tail = %s, pace = %s, ends = %s WHERE name = %s"
+        update = "UPDATE {p}rates SET free = %s, tail = %s, late = %s, pace = %s, ends = %s WHERE name = %s"
         rows = [
-            (bucket.free, bucket.tail, bucket.interval, max(bucket.free, bucket.tail, now) + KEEP, name)
-            for name, bucket in buckets.items()
+            (*kept, max(*kept[:3], now) + KEEP, name)
+            for name, kept in ((name, astuple(bucket)) for name, bucket in buckets.items())
         ]
         link.run_each(self._dialect.sql(update), rows)
         changed = {place: due for place, due in given.items() if before.get(place) != due}
