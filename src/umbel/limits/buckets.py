@@ -5,8 +5,8 @@ broker until then; the moment is kept for it, so that it does not take a second 
 handed out in the order in which tasks were first seen.
 
 What comes back late, because a queue was long or workers were gone, may still run at once, but only as far as the rate
-of what really ran allows: of a lull up to ``CATCH_UP`` seconds are made up, never more. The others get a new moment; who
-comes back in time after that is too early in its turn, so that all are put off by the same time, in their order.
+of what really ran allows: of a lull up to ``CATCH_UP`` seconds are made up, never more. The others get a new moment;
+who comes back in time after that is too early in its turn, so that all are put off by the same time, in their order.
 """
 
 from __future__ import annotations

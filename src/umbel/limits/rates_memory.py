@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 import threading
 import time
@@ -27,12 +28,27 @@ KEEP_OWN = 60.0
 class _Kept(Struct):
     bucket: Bucket = field(default_factory=Bucket)
     given: dict[str, float] = field(default_factory=dict[str, float])
-    """Moments by task id, in the order in which they were handed out."""
+    """Moments by task id."""
+    order: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
+    """The same as a heap, with some that are not given any more."""
+
+    def give(self, task_id: str, moment: float) -> None:
+        self.given[task_id] = moment
+        heapq.heappush(self.order, (moment, task_id))
+
+    def first(self, before: float) -> tuple[float, str] | None:
+        """The earliest moment that is given, with its task, unless it is later than ``before``."""
+        while self.order and self.order[0][0] <= before:
+            moment, task_id = self.order[0]
+            if self.given.get(task_id) == moment:
+                return moment, task_id
+            heapq.heappop(self.order)
+        return None
 
 
 class MemoryRates(RateStore):
     """See :class:`RateStore`. ``keep``: seconds for which a moment is kept for its task. ``given_up``: seconds after
-    which an unused one goes to a task that is new here; None: never. ``divide``: a task is to ask again after half the
+    which an unused one goes to another task; None: never. ``divide``: a task is to ask again after half the
     time that is left, so that workers that are less busy may run it."""
 
     def __init__(
@@ -60,31 +76,33 @@ class MemoryRates(RateStore):
     def _take(self, ask: Ask, now: float) -> float:
         kept = self._kept.get(ask.bucket) or self._kept.setdefault(ask.bucket, _Kept())
         given = kept.given.get(ask.task_id)
-        if given is None and self._given_up is not None:
-            given = self._unused(kept, now - self._given_up)
+        if self._given_up is not None and (given is None or given > now + SOON):
+            given = self._exchange(kept, ask.task_id, given, now - self._given_up)
         moment = kept.bucket.place(given, ask.interval, now)
         if moment <= now + SOON:
             kept.given.pop(ask.task_id, None)
             return 0.0
-        if moment != given:
-            kept.given.pop(ask.task_id, None)
-        kept.given[ask.task_id] = moment
+        if moment != kept.given.get(ask.task_id):
+            kept.give(ask.task_id, moment)
         wait = moment - now
         return wait / 2 if self._divide and wait > SHORT else wait
 
-    def _unused(self, kept: _Kept, before: float) -> float | None:
-        """Take away the oldest moment, if it was for ``before`` or earlier."""
-        oldest = next(iter(kept.given.items()), None)
-        if oldest is None or oldest[1] > before:
-            return None
-        return kept.given.pop(oldest[0])
+    def _exchange(self, kept: _Kept, task_id: str, own: float | None, before: float) -> float | None:
+        """The earliest moment that is not later than ``before`` and was not used; its task gets ``own`` instead."""
+        first = kept.first(before)
+        if first is None:
+            return own
+        moment, owner = first
+        del kept.given[owner]
+        if own is not None:
+            kept.give(owner, own)
+        return moment
 
     def _prune(self, now: float) -> None:
         self._pruned = now
         for name, kept in list(self._kept.items()):
-            for task_id, moment in list(kept.given.items()):
-                if moment < now - self._keep:
-                    del kept.given[task_id]
+            while first := kept.first(now - self._keep):
+                del kept.given[first[1]]
             if not kept.given and max(kept.bucket.tail, kept.bucket.late) < now:
                 del self._kept[name]
 
