@@ -247,6 +247,9 @@ class Flow:
             job = self.dispatcher.finish(executor, number, report.runtime if report is not None else None)
             if job is not None:
                 self._conclude(job, report or self._refused(job, fault))
+        elif kind == packets.BUNDLE:
+            for each in packets.decode_bundle(packet):
+                self._on_packet(executor, each)
         elif kind == packets.REPORT:
             self._ending.results.append(packets.decode_state(packet))
         elif kind == packets.REFUSED:
