@@ -88,6 +88,7 @@ def worker(
       umbel -A proj worker --loglevel debug --log-format json
       umbel -A proj worker -n w1@%h --detach --pidfile run/%n.pid --logfile log/%n%I.log
       umbel -A proj worker --max-tasks-per-child 1000 --max-memory-per-child 300000
+      umbel -A proj worker --autoscale 10,2
       umbel -A proj worker --health-port 8080
     """
     from umbel.cli import daemon
@@ -155,6 +156,10 @@ def worker(
     sys.exit(status)
 
 
+def _size(node: Worker) -> str:
+    return f"{node.bounds.clamp(0)} to {node.size}, by load" if node.bounds is not None else str(node.size)
+
+
 def _names(text: str | None) -> list[str] | None:
     return [name.strip() for name in text.split(",") if name.strip()] if text else None
 
@@ -170,7 +175,7 @@ def _banner(app: Umbel, node: Worker) -> str:
         f"  app         {app.main or '-'}",
         f"  broker      {redact(app.broker.url)}",
         f"  results     {redact(app.backend.url)}",
-        f"  concurrency {node.size} ({node.kind.name})",
+        f"  concurrency {_size(node)} ({node.kind.name})",
         f"  queues      {', '.join(queue.name for queue in node.queues)}",
         "  tasks       " + ("\n              ".join(shown) or "none"),
     ]

@@ -29,6 +29,7 @@ class ServiceOptions(Struct, kw_only=True):
     max_memory_per_child: int | None
     prefetch_multiplier: int | None
     disable_prefetch: bool
+    autoscale: str | None
     task_events: bool
     include: str | None
     optimization: str
@@ -52,6 +53,7 @@ class ServiceOptions(Struct, kw_only=True):
         given: dict[str, Any] = {
             "worker_prefetch_multiplier": self.prefetch_multiplier,
             "worker_disable_prefetch": self.disable_prefetch or None,
+            "worker_autoscale": self.autoscale,
             "worker_max_tasks_per_child": self.max_tasks_per_child,
             "worker_max_memory_per_child": self.max_memory_per_child,
             "worker_send_task_events": self.task_events or None,
@@ -69,6 +71,11 @@ _OPTIONS = [
         "--prefetch-multiplier", type=click.IntRange(min=0), help="Messages held per executor [default: adaptive]."
     ),
     click.option("--disable-prefetch", is_flag=True, help="Take a task only when an executor is free."),
+    click.option(
+        "--autoscale",
+        metavar="MAX,MIN",
+        help="Scale by load between so many tasks at a time; with prefork, processes. MIN is 0 where not given.",
+    ),
     click.option("--max-tasks-per-child", type=click.IntRange(min=1), help="Replace an executor after so many tasks."),
     click.option(
         "--max-memory-per-child",

@@ -85,7 +85,10 @@ class Pool(StartStopStep):
 
     async def start(self, worker: Worker) -> None:
         assert worker.nursery is not None
-        worker.pool = executors = pool.Pool(worker.nursery, worker.size.processes, worker, worker.size.lanes)
+        most, first = worker.size, worker.first_size
+        worker.pool = executors = pool.Pool(
+            worker.nursery, first.processes, worker, most.lanes, worker.generations * most.processes, first.lanes
+        )
         StackDumper(executors, worker.board)
         executors.start()
 
