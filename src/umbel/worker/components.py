@@ -50,6 +50,10 @@ class Health(StartStopStep):
     async def start(self, worker: Worker) -> None:
         await self.server.start()
 
+    async def close(self, worker: Worker) -> None:
+        if worker.app.conf.worker_reload:
+            self.server.close()  # its successor answers already
+
     async def shutdown(self, worker: Worker) -> None:
         self.server.close()
 

@@ -44,6 +44,15 @@ class WorkerProcessSettings:
         minimum=0,
         own=True,
     )
+    worker_reload: bool = setting(
+        False, "Start anew when the project's code changes, as with `--reload`; for development.", own=True
+    )
+    worker_reload_dirs: list[str] = setting(
+        [],
+        "Directories whose code is watched by `worker_reload`, with all below them; empty means those from which the "
+        "project's modules were imported.",
+        own=True,
+    )
     worker_max_tasks_per_child: int | None = setting(
         None,
         "Tasks after which an executor process is replaced.",
