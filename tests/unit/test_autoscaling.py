@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -141,3 +143,17 @@ def test_the_class_is_given_as_such_or_by_its_name() -> None:
 def test_what_is_no_autoscaler_is_refused(given: str | type) -> None:
     with pytest.raises(ConfigurationError):
         find_autoscaler(given)
+
+
+def test_the_example_of_the_documentation() -> None:
+    page = Path(__file__).parents[2] / "docs/how-to/autoscaling.md"
+    found: dict[str, Any] = {}
+    exec(page.read_text().partition("```python\n")[2].partition("```")[0], found)
+    autoscaler = found["ByLatency"](Umbel(), 1, 10)
+    assert find_autoscaler(found["ByLatency"]) is found["ByLatency"]
+    patient = stats(size=4, busy=4, held=4, queues={"a": 20}, runtime=0.5)
+    assert autoscaler.desired(patient) == 4
+    late = stats(size=4, busy=4, held=4, queues={"a": 200}, runtime=0.5)
+    assert autoscaler.desired(late) == 10
+    assert autoscaler.desired(stats(size=4, busy=2, held=2)) == 2
+    assert autoscaler.desired(stats(size=4, busy=4, held=4, memory=2_000_001)) == 3
