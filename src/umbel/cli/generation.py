@@ -6,15 +6,15 @@ or why it cannot be; and it stops warmly when the reloader has gone.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
 import sysconfig
+import time
 import traceback
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -25,10 +25,14 @@ from umbel.errors import UmbelError
 from umbel.executors.nursery import die_with_parent
 from umbel.signals import worker_ready
 
-logger = logging.getLogger("umbel.reload")
+if TYPE_CHECKING:
+    from umbel.worker.supervisor import Worker
 
 VARIABLE = "UMBEL_GENERATION"
 _KEY = "umbel.generation"
+_POLL = 0.02
+"""Seconds."""
+
 _PACKAGES = Path(__file__).parents[1]
 
 
@@ -72,8 +76,13 @@ class Generation:
             self._tell(Report(False, project_files(), _describe(error)))
             sys.exit(1)
 
-    def _on_ready(self, **kwargs: Any) -> None:
-        self._tell(Report(True, project_files()))
+    def _on_ready(self, sender: Worker, **kwargs: Any) -> None:
+        """Also the nursery must have been able to import the code, where it does so by itself; any thread."""
+        while not sender.stopping:
+            if sender.pool is not None and any(executor.pid for executor in list(sender.pool.executors.values())):
+                self._tell(Report(True, project_files()))
+                return
+            time.sleep(_POLL)
 
     def _tell(self, report: Report) -> None:
         if self._fd is not None:

@@ -56,8 +56,10 @@ class Reloader:
         self.command = list(command)
         self.directory = directory
         self.roots = [os.path.realpath(root) for root in roots]
-        self._directories = _directories_of(files)
-        self._watched_changed = asyncio.Event()
+        self._files = list(files)
+        self._watched: set[str] = set()
+        self._watchers: list[asyncio.Task[None]] = []
+        self._over = asyncio.Event()
         self._count = 0
         self._current: _Child | None = None
         """The newest that was ready."""
@@ -65,7 +67,6 @@ class Reloader:
         """Not ready yet."""
         self._children: dict[_Child, asyncio.Task[None]] = {}
         self._stopping = False
-        self._over = False
         self._status = 0
 
     def run(self) -> int:
@@ -76,15 +77,14 @@ class Reloader:
         loop = asyncio.get_running_loop()
         for number in (*_STOP, signal.SIGUSR1):
             loop.add_signal_handler(number, self._on_signal, number)
-        watching = loop.create_task(self._watch())
+        self._watch(self.roots or _directories_of(self._files))
         self._start_next()
         while self._children:
             await asyncio.wait(self._children.values(), return_when=asyncio.FIRST_COMPLETED)
             for child in [child for child, life in self._children.items() if life.done()]:
                 self._children.pop(child).result()
-        self._over = True
-        self._watched_changed.set()
-        await watching
+        self._over.set()
+        await asyncio.gather(*self._watchers)
         return self._status
 
     # -- signals --
@@ -109,7 +109,8 @@ class Reloader:
 
     async def _attend(self, child: _Child) -> None:
         report = await child.start()
-        self._note(report.files)
+        if not self.roots:
+            self._watch(_directories_of(report.files))
         if report.ready and child is self._coming and not self._stopping:
             before, self._current, self._coming = self._current, child, None
             if before is not None:
@@ -137,31 +138,29 @@ class Reloader:
 
     # -- files --
 
-    def _note(self, files: Iterable[str]) -> None:
-        directories = self._directories | _directories_of(files)
-        if directories != self._directories:
-            self._directories = directories
-            self._watched_changed.set()
+    def _watch(self, directories: Iterable[str]) -> None:
+        """From now on, those as well that are not watched yet."""
+        more = sorted(each for each in set(directories) - self._watched if os.path.isdir(each))
+        if more and not self._over.is_set():
+            self._watched.update(more)
+            self._watchers.append(asyncio.get_running_loop().create_task(self._attend_to(more)))
 
-    async def _watch(self) -> None:
+    async def _attend_to(self, directories: Sequence[str]) -> None:
         from watchfiles import awatch  # pyright: ignore[reportUnknownVariableType] - of trio's events, not used here
 
-        while not self._over:
-            self._watched_changed.clear()
-            places = self.roots or sorted(directory for directory in self._directories if os.path.isdir(directory))
-            logger.debug("watching %s", ", ".join(places))
-            async for changes in awatch(
-                *places,
-                watch_filter=_is_code,
-                debounce=_LONGEST_BURST,
-                step=_SILENCE,
-                stop_event=self._watched_changed,
-                recursive=bool(self.roots),
-            ):
-                if not self._stopping:
-                    names = sorted({os.path.relpath(path) for _, path in changes})
-                    logger.info("code has changed", extra={"data": {"files": names}})
-                    self._start_next()
+        logger.debug("watching %s", ", ".join(directories))
+        async for changes in awatch(
+            *directories,
+            watch_filter=_is_code,
+            debounce=_LONGEST_BURST,
+            step=_SILENCE,
+            stop_event=self._over,
+            recursive=bool(self.roots),
+        ):
+            if not self._stopping:
+                names = sorted({os.path.relpath(path) for _, path in changes})
+                logger.info("code has changed", extra={"data": {"files": names}})
+                self._start_next()
 
 
 class _Child:
