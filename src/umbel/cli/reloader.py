@@ -148,6 +148,7 @@ class Reloader:
     async def _attend_to(self, directories: Sequence[str]) -> None:
         from watchfiles import awatch  # pyright: ignore[reportUnknownVariableType] - of trio's events, not used here
 
+        logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells of every write, those to a log included
         logger.debug("watching %s", ", ".join(directories))
         async for changes in awatch(
             *directories,
