@@ -121,16 +121,16 @@ def test_a_class_of_the_user_decides_and_running_tasks_survive_it(
     assert "ERROR" not in worker.output()
 
 
-def test_what_one_executor_has_not_begun_goes_to_others_when_it_is_retired(
-    workers: Fleet, lanes: ModuleType, tmp_path: Path
+@pytest.mark.parametrize("divided", [("-c", "1"), ()], ids=["processes", "lanes"])
+@pytest.mark.parametrize("pool", ["prefork", "threads", "asyncio", "gevent"])
+def test_what_has_not_begun_goes_to_others_whenever_the_size_changes(
+    workers: Fleet, lanes: ModuleType, tmp_path: Path, pool: str, divided: tuple[str, ...]
 ) -> None:
     size = tmp_path / "size"
     tell(size, 2)
-    worker = workers.start(
-        "--autoscale", "2,1", environment={"UMBEL_WORKER_AUTOSCALE_COOLDOWN": "0"}, app="apps.scaled"
-    )
-    wait_for(lambda: len(worker.executors()) == 2)
-    ids = {lanes.record.delay(0.01).id for _ in range(300)}
+    environment = {"UMBEL_WORKER_AUTOSCALE_COOLDOWN": "0"}
+    worker = workers.start("--pool", pool, "--autoscale", "2,1", *divided, environment=environment, app="apps.scaled")
+    ids = {lanes.record.delay(0.01).id for _ in range(400)}
     wait_for(lambda: len(workers.ledger.ended()) > 20, TIMEOUT)
     for wanted in [1, 2] * 5:
         tell(size, wanted)
@@ -138,6 +138,7 @@ def test_what_one_executor_has_not_begun_goes_to_others_when_it_is_retired(
     wait_for(lambda: set(workers.ledger.ended()) == ids, TIMEOUT)
     assert set(workers.ledger.begun().values()) == {1}
     assert "ERROR" not in worker.output()
+    assert worker.stop() == 0
 
 
 def test_with_a_window_of_one_a_retired_executor_takes_no_room_from_the_others(

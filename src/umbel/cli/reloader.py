@@ -150,18 +150,22 @@ class Reloader:
 
         logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells of every write, those to a log included
         logger.debug("watching %s", ", ".join(directories))
-        async for changes in awatch(
+        changes = awatch(
             *directories,
             watch_filter=_is_code,
             debounce=_LONGEST_BURST,
             step=_SILENCE,
             stop_event=self._over,
             recursive=bool(self.roots),
-        ):
-            if not self._stopping:
-                names = sorted({os.path.relpath(path) for _, path in changes})
-                logger.info("code has changed", extra={"data": {"files": names}})
-                self._start_next()
+        )
+        try:
+            async for several in changes:
+                if not self._stopping:
+                    names = sorted({os.path.relpath(path) for _, path in several})
+                    logger.info("code has changed", extra={"data": {"files": names}})
+                    self._start_next()
+        except OSError:
+            logger.exception("changes in these directories are not seen: %s", ", ".join(directories))
 
 
 class _Child:
@@ -207,7 +211,9 @@ class _Child:
         return status if status >= 0 else 128 - status
 
     def send_signal(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.returncode is None:
+        if self._process is None:
+            self._left = self._left or number in _STOP
+        elif self._process.returncode is None:
             self._process.send_signal(number)
 
     def leave(self) -> None:
@@ -216,7 +222,6 @@ class _Child:
 
     def abandon(self) -> None:
         """Stop; to one that was not ready."""
-        self._left = True
         self.send_signal(signal.SIGTERM)
 
 
