@@ -151,14 +151,17 @@ def test_with_a_window_of_one_a_retired_executor_takes_no_room_from_the_others(
         "--autoscale", "2,1", "--prefetch-multiplier", "1", environment=environment, app="apps.scaled"
     )
     wait_for(lambda: len(worker.executors()) == 2)
-    long = [lanes.record.delay(6.0), lanes.record.delay(2.0)]
-    wait_for(lambda: len(workers.ledger.running()) == 2, TIMEOUT)
+    gates = {lanes.crash.delay(str(tmp_path / name), 0).id: tmp_path / name for name in ("one", "two")}
+    wait_for(lambda: workers.ledger.running() == set(gates), TIMEOUT)
     tell(size, 1)
     wait_for(lambda: sizes(worker)[-1:] == [1], TIMEOUT)
     quick = [lanes.record.delay(0.01) for _ in range(5)]
-    [result.get(timeout=TIMEOUT) for result in quick]
-    assert len(workers.ledger.running()) <= 1
-    [result.get(timeout=TIMEOUT) for result in long]
+    stays, goes = sorted(workers.ledger.entries(), key=lambda entry: entry.pid)  # of two alike the later one is retired
+    gates[stays.id].touch()
+    assert {result.get(timeout=TIMEOUT) for result in quick} == {stays.pid}
+    assert workers.ledger.running() == {goes.id}
+    gates[goes.id].touch()
+    wait_for(lambda: len(worker.executors()) == 1, TIMEOUT)
 
 
 def test_an_autoscaler_that_fails_is_shown_once_and_changes_nothing(
