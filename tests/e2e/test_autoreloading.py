@@ -346,3 +346,13 @@ def test_a_change_while_the_new_code_is_being_started_is_not_lost(project: Proje
     project.wait_for_value("third")
     wait_for_one_generation(worker)
     assert reloads(worker) == 1
+
+
+def test_a_change_before_the_first_code_was_ready_is_not_lost_either(project: Project) -> None:
+    project.returns("slow to import", "\ntime.sleep(4)\n")
+    worker = project.workers.start("--reload", app="proj.app", ready=False)
+    wait_for(lambda: generations(worker), TIMEOUT)
+    project.returns("second")
+    project.wait_for_value("second")
+    wait_for_one_generation(worker)
+    assert worker.stop() == 0

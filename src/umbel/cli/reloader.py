@@ -65,6 +65,8 @@ class Reloader:
         """The newest that was ready."""
         self._coming: _Child | None = None
         """Not ready yet."""
+        self._due = False
+        """Code has changed while the first one was being started."""
         self._children: dict[_Child, asyncio.Task[None]] = {}
         self._stopping = False
         self._status = 0
@@ -100,7 +102,14 @@ class Reloader:
 
     # -- generations --
 
+    def _on_change(self) -> None:
+        if self._current is None:
+            self._due = True
+        else:
+            self._start_next()
+
     def _start_next(self) -> None:
+        self._due = False
         if self._coming is not None:
             self._coming.abandon()
         self._count += 1
@@ -116,6 +125,8 @@ class Reloader:
             if before is not None:
                 before.leave()
                 logger.info("reloaded", extra={"data": {"generation": child.number}})
+            if self._due:
+                self._start_next()
         status = await child.wait()
         if child is self._current:
             self._end(status)
@@ -124,7 +135,10 @@ class Reloader:
             if self._current is None:
                 if report.error:
                     logger.critical("the worker cannot be started: %s", report.error)
-                self._end(status)
+                if self._due and not self._stopping:
+                    self._start_next()
+                else:
+                    self._end(status)
             elif not self._stopping:
                 reason = report.error or f"its process ended with status {status}, see above"
                 logger.error("the new code cannot be run, the old goes on: %s", reason)
@@ -163,7 +177,7 @@ class Reloader:
                 if not self._stopping:
                     names = sorted({os.path.relpath(path) for _, path in several})
                     logger.info("code has changed", extra={"data": {"files": names}})
-                    self._start_next()
+                    self._on_change()
         except OSError:
             logger.exception("changes in these directories are not seen: %s", ", ".join(directories))
 
