@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from umbel.app import Umbel as Umbel
+    from umbel.autoscaling import Autoscaler as Autoscaler
     from umbel.current import current_app as current_app
     from umbel.current import current_task as current_task
     from umbel.errors import Ignore as Ignore
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Umbel": "app",
+    "Autoscaler": "autoscaling",
     "current_app": "current",
     "current_task": "current",
     "Ignore": "errors",
@@ -82,6 +84,7 @@ _ALIASES = {"uuid": "new_id"}
 
 __all__ = [
     "AsyncResult",
+    "Autoscaler",
     "EagerResult",
     "Exchange",
     "GroupResult",

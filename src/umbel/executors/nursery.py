@@ -73,10 +73,10 @@ _news_decoder: msgspec.msgpack.Decoder[Spawned | Exited] = msgspec.msgpack.Decod
 _prctl = ctypes.CDLL(None, use_errno=True).prctl if sys.platform.startswith("linux") else None
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the thread that forked it ends (Linux)."""
+def die_with_parent(number: int = signal.SIGKILL) -> None:
+    """Have the kernel send this process a signal when the thread that forked it ends (Linux)."""
     if _prctl is not None:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _prctl(_PR_SET_PDEATHSIG, number)
 
 
 class Nursery:

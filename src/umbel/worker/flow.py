@@ -290,6 +290,22 @@ class Flow:
             self._switchboard.add(executor)
             self._advance()
 
+    def retire(self, executor: ExecutorHandle) -> None:
+        """Have it end what it runs and exit; what it has not read goes to others."""
+        with self._lock:
+            executor.stopping = True
+            self.dispatcher.put_back(self.dispatcher.take_back(executor, _ALL))
+            executor.channel.send(packets.encode_stop())
+            self._advance()
+
+    def open_lanes(self, executor: ExecutorHandle, lanes: int) -> None:
+        """Give it so many tasks at a time from now on."""
+        with self._lock:
+            if lanes < executor.open:
+                self.dispatcher.put_back(self.dispatcher.take_back(executor, _ALL))
+            executor.open = lanes
+            self._advance()
+
     def on_executor_exit(self, executor: ExecutorHandle, status: int) -> None:
         """Recover what it had: outcomes that it sent, packets that it did not read; the rest died with it."""
         with self._lock:
@@ -392,6 +408,11 @@ class Flow:
         """How many tasks are held: in the backlog, sent to executors, running."""
         with self._lock:
             return self.dispatcher.held()
+
+    def load(self) -> tuple[int, int]:
+        """Lanes that have a task, and how many tasks are held for them, theirs included."""
+        with self._lock:
+            return self.dispatcher.load()
 
     def close(self) -> None:
         self.telling.close()
