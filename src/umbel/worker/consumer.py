@@ -12,6 +12,8 @@ from umbel.bootsteps import Blueprint, StartStopStep
 from umbel.errors import OperationalError, StepError
 from umbel.worker.link import Link
 from umbel.worker.maintenance import Parking, Watchdog
+from umbel.worker.remote import RemoteControl
+from umbel.worker.revocations import Revoking
 from umbel.worker.stopping import EXIT_FAILURE
 
 if TYPE_CHECKING:
@@ -189,5 +191,5 @@ class WorkerConsumer:
             await self._start()
 
 
-STEPS = (Connection, Parking, Watchdog, Tasks)
+STEPS = (Connection, Parking, Revoking, RemoteControl, Watchdog, Tasks)
 """The steps of every consumer."""

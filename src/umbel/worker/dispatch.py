@@ -201,6 +201,20 @@ class Dispatcher:
         self._backlog_seconds = 0.0
         return jobs
 
+    def withdraw(self, task_ids: Collection[str]) -> list[Job]:
+        """The jobs of these tasks that no executor has read; they are not held any more."""
+        for executor in self._executors():
+            if any(job.message.id in task_ids for job in executor.jobs.values()):
+                self.put_back(self.take_back(executor, MOST_UNREPORTED + executor.lanes))
+        withdrawn = [job for job in (*self._suspects, *self.backlog) if job.message.id in task_ids]
+        if withdrawn:
+            for job in self.drop_backlog():
+                if job in withdrawn:
+                    self.forget(job)
+                else:
+                    self.put(job)
+        return withdrawn
+
     # -- how much more --
 
     def wanted(self) -> int:

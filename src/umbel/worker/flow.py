@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -234,6 +234,26 @@ class Flow:
                 self._give_back(job)
             else:
                 self.dispatcher.put(job)
+
+    def refuse(self, task_ids: Collection[str]) -> None:
+        """End as revoked what is held of these tasks and was not begun. Any thread."""
+        with self._lock:
+            for job in self.dispatcher.withdraw(task_ids):
+                self._left(job.message)
+                if job.lost:
+                    continue
+                settlement = self.intake.revoked(job.delivery)
+                self.journal.not_run(settlement)
+                self.telling.not_run(settlement)
+                if not job.acknowledged:
+                    self._ending.settlements.append(settlement)
+                elif settlement.result is not None:
+                    self._ending.results.append(settlement.result)
+            self._advance()
+            if self._ending:
+                self.wake()
+        if self.telling.due:
+            self.telling.tell()
 
     # -- reports --
 

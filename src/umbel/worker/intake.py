@@ -15,6 +15,9 @@ from umbel.protocol1 import upgrade_protocol1
 if TYPE_CHECKING:
     from umbel.app import Umbel
 
+REVOKED = "revoked"
+"""``Settlement.reason`` of tasks that are not run because they were revoked."""
+
 SOON = 0.01
 """Seconds of remaining delay that are not worth another way through the broker."""
 
@@ -54,6 +57,11 @@ class Intake:
     def unreadable(self, delivery: Delivery, reason: str) -> Result | None:
         """The stored FAILURE of a task whose outcome cannot be read."""
         return self._result(delivery, "FAILURE", EncodeError(reason))
+
+    def revoked(self, delivery: Delivery) -> Settlement:
+        """The end of a task that is not run because it was revoked."""
+        result = self._result(delivery, "REVOKED", TaskRevokedError(REVOKED))
+        return Settlement(delivery, reason=REVOKED, result=result)
 
     def _expired(self, delivery: Delivery) -> Settlement:
         return Settlement(delivery, result=self._result(delivery, "REVOKED", TaskRevokedError("expired")))

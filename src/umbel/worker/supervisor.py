@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from umbel.app import Umbel
     from umbel.worker.consumer import WorkerConsumer
     from umbel.worker.pool import ExecutorHandle, Pool, ProcessSource
+    from umbel.worker.revocations import Revoked
     from umbel.worker.timer import Timer
 
 logger = logging.getLogger("umbel.worker")
@@ -59,6 +60,7 @@ class Worker:
     pool: Pool | None = None
     timer: Timer
     consumer: WorkerConsumer
+    revoked: Revoked
 
     def __init__(
         self,

@@ -187,6 +187,13 @@ class SendingSettings:
         minimum=0.001,
         own=True,
     )
+    task_revoke_expires: float = setting(
+        7 * 86400.0,
+        "Seconds for which a revoked task is not run. More than the longest time for which a task waits or is delayed:"
+        " after that it runs.",
+        minimum=0.001,
+        own=True,
+    )
     dead_letter_expires: float | None = setting(
         7 * 86400.0, "Seconds that dead letters are kept; None keeps them until they are purged.", own=True
     )
