@@ -26,7 +26,7 @@ from umbel.worker.revocations import Revoking
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
-    from umbel.brokers.base import Note
+    from umbel.brokers.base import Listener, Note
     from umbel.worker.consumer import WorkerConsumer
 
 logger = logging.getLogger("umbel.worker.remote")
