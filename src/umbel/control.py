@@ -120,7 +120,8 @@ class Control:
     def _answer(self, ids: Iterable[str]) -> None:
         """Store REVOKED for the tasks that wait, as far as can be told soon; the others end when they are claimed."""
         backend, broker = self.app.backend, self.app.broker
-        if backend.features.knows_nothing or not backend.features.shared or not broker.features.locates:
+        reached = backend.features.shared or broker.stores_results_of(backend)
+        if backend.features.knows_nothing or not reached or not broker.features.locates:
             return
         until = time.monotonic() + LOOK_FOR
         waiting: list[str] = []
