@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +15,7 @@ from umbel.cli import umbel
 from umbel.control import command_note, pidbox, revocations_of
 from umbel.errors import TaskRevokedError
 from umbel.message import new_id
-from workers import Fleet, WorkerProcess, fleet, wait_for
+from workers import Fleet, fleet, wait_for
 
 TIMEOUT = 20
 SYSTEMS = ["sqlite", "redis", "postgresql", "rabbitmq"]
@@ -175,7 +174,8 @@ def test_the_broadcast_of_a_celery_client_is_noted_for_workers_that_start_later(
     workers: Fleet, tasks: ModuleType
 ) -> None:
     app = tasks.app
-    first = workers.start("-c", "1", "-n", "w1@test")
+    first = workers.start("-c", "1", "-n", "w1@test", "--loglevel", "debug")
+    wait_for(lambda: "remote control is heard" in first.output())
     revoked, other = new_id(), new_id()
     store = revocations_of(app)
     assert store is not None
@@ -217,19 +217,14 @@ def test_without_a_store_only_those_that_run_now_hear_of_it(
     url = "rpc://"
     tasks.app.conf.result_backend = url
     tasks.app.close()
-    worker = workers.start("-c", "1", environment={"LEDGER_BACKEND": url})
+    worker = workers.start("-c", "1", "--loglevel", "debug", environment={"LEDGER_BACKEND": url})
+    wait_for(lambda: "remote control is heard" in worker.output())
     task_id = new_id()
-    wait_for(lambda: _told(tasks, worker, task_id))
+    tasks.app.control.revoke(task_id)
+    wait_for(lambda: "remote control command" in worker.output())
     assert "only workers that run now hear of this one" in caplog.text
     assert_revoked(tasks.record.apply_async(task_id=task_id))
     assert not workers.ledger.begun()
-
-
-def _told(tasks: ModuleType, worker: WorkerProcess, task_id: str) -> bool:
-    """Revoke, and give the worker time to subscribe and to hear of it."""
-    tasks.app.control.revoke(task_id)
-    time.sleep(0.5)
-    return True
 
 
 @one_system("sqlite")

@@ -113,7 +113,10 @@ class RemoteControl(StartStopStep):
         exchange = pidbox(self._app)
         while not self._stopping.is_set():
             try:
-                listener = self._listener = self._listener or self._app.broker.listen(exchange)
+                listener = self._listener
+                if listener is None:
+                    listener = self._listener = self._app.broker.listen(exchange)
+                    logger.debug("remote control is heard", extra={"data": {"exchange": exchange}})
                 for note in listener.receive(_WAIT):
                     self._hear(note)
             except OperationalError as error:
@@ -134,6 +137,7 @@ class RemoteControl(StartStopStep):
     def _obey(self, command: Command) -> None:
         """Do what is known here. Raises UmbelError."""
         arguments = command.arguments
+        logger.debug("remote control command", extra={"data": {"method": command.method}})
         if command.method in ("revoke", "terminate"):
             terminate = command.method == "terminate" or arguments.get("terminate")
             name = signal_name(arguments.get("signal")) if terminate else ""
