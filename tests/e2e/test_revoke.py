@@ -293,3 +293,24 @@ def test_receivers_of_task_revoked_are_told_in_the_worker(signals: tuple[Fleet, 
         assert line["sender"] == "apps.listening.add"
         assert line["expired"] is False
         assert line["arguments"] == ["expired", "request", "signum", "terminated"]
+
+
+@one_system("redis")
+def test_receivers_are_told_when_a_task_was_ended(signals: tuple[Fleet, Path]) -> None:
+    from umbel import Umbel
+
+    workers, log = signals
+    with Umbel("x", broker=workers.environment["LEDGER_BROKER"], set_as_current=False) as app:
+        workers.start("-c", "1", app="apps.listening")
+        task = app.send_task("apps.listening.rest", (60,))
+
+        def lines(name: str) -> list[dict[str, Any]]:
+            found = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+            return [line for line in found if line["signal"] == name]
+
+        wait_for(lambda: lines("task_prerun"), TIMEOUT)
+        app.control.terminate(task.id, signal="SIGKILL")
+        wait_for(lambda: lines("task_revoked"), TIMEOUT)
+        (line,) = lines("task_revoked")
+        assert (line["id"], line["terminated"], line["signum"], line["expired"]) == (task.id, True, 9, False)
+        assert not lines("task_failure")

@@ -11,12 +11,16 @@ import logging
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 from umbel.brokers.base import Delivery, Settlement
 from umbel.control import revocations_of
-from umbel.errors import UmbelError
+from umbel.errors import TaskRevokedError, UmbelError
+from umbel.executors.packets import Report
 from umbel.revocations import Revocation, records_of
+from umbel.worker.ending_tasks import Sentence
 from umbel.worker.maintenance import Upkeep
 
 if TYPE_CHECKING:
@@ -26,6 +30,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("umbel.worker.revocations")
 
+TERMINATED = "terminated"
+"""What ``TaskRevokedError`` says where a task was ended."""
+
 PERIOD = 1.0
 """Seconds between looks into the store."""
 
@@ -34,6 +41,7 @@ class Revoked:
     """The revoked tasks by id; also their gate. Safe for threads."""
 
     def __init__(self, worker: Worker) -> None:
+        self._worker = worker
         self._flow = worker.flow
         self._node = worker.hostname
         self._seconds: float = worker.app.conf.task_revoke_expires
@@ -85,7 +93,6 @@ class Revoked:
         does not answer."""
         with self._changing:
             fresh: set[str] = set()
-            ended: dict[str, str] = {}
             if self._store is not None:
                 self._mark, noted = self._store.since(self._mark)
                 self._read = True
@@ -95,11 +102,10 @@ class Revoked:
                         self._keys[record.key] = time.monotonic() + each.seconds
                         self._add(record, each.seconds)
                         fresh.update(record.task_ids)
-                        ended |= dict.fromkeys(record.task_ids if record.signal else (), record.signal)
             self._forget()
             self._set_gate()
             recent, self._recent = self._recent, fresh
-        self._heed(fresh | recent, ended)
+        self._heed(fresh | recent)
 
     def hear(self, task_ids: Sequence[str], signal: str, *, alone: bool = False) -> None:
         """A client has broadcast that these are revoked, and ended with ``signal`` unless it is empty; ``alone``: not
@@ -119,7 +125,7 @@ class Revoked:
                 self._keys[record.key] = time.monotonic() + self._seconds
                 self._add(record, self._seconds)
             self._set_gate()
-        self._heed(set(task_ids), dict.fromkeys(task_ids, signal) if signal else {})
+        self._heed(set(task_ids))
         if self._store is not None and records:
             self._store.note(records, self._seconds)
 
@@ -146,11 +152,27 @@ class Revoked:
         else:
             self._flow.gates.remove(self)
 
-    def _heed(self, task_ids: Collection[str], signals: Mapping[str, str]) -> None:
+    def _heed(self, task_ids: Collection[str]) -> None:
         """Refuse what waits here already, and end what runs. Those of the last time once more: a delivery that was
         judged before the gate knew may have been admitted after."""
-        if task_ids:
-            self._flow.refuse(task_ids)
+        if not task_ids:
+            return
+        self._flow.refuse(task_ids)
+        ended = {task_id: self._signals[task_id] for task_id in task_ids if task_id in self._signals}
+        if ended and (held := self._flow.holding(ended)):
+            self._worker.call_soon(self._end, {task_id: ended[task_id] for task_id in held})
+
+    def _end(self, signals: Mapping[str, str]) -> None:
+        """End these, which are held; loop thread."""
+        for task_id, name in signals.items():
+            self._worker.ender.end(task_id, partial(self._sentence, Signals[name]))
+
+    def _sentence(self, number: Signals, message: Message) -> Sentence:
+        result = self._flow.intake.result(message, "REVOKED", TaskRevokedError(TERMINATED))
+        report = Report("REVOKED", 0.0, result, reason=TERMINATED)
+        return Sentence(
+            report, "it was revoked", number=number, tell=partial(self._flow.telling.terminated, message, number)
+        )
 
 
 class Revoking(Upkeep):

@@ -100,10 +100,18 @@ class Telling:
         if self._heartbeat is not None:
             self._heartbeat.join(1.0)
 
-    def _revoked(self, message: Message, *, expired: bool) -> None:
+    def terminated(self, message: Message, signum: int) -> None:
+        """Tell that a task was revoked while it ran, and ended. Raises UmbelError; without the flow's lock."""
+        if task_revoked.receivers:
+            self._revoked(message, expired=False, signum=signum)
+
+    def _revoked(self, message: Message, *, expired: bool, signum: int | None = None) -> None:
         task = self.app.tasks.get(message.task)
         request = self._request(message)
-        task_revoked.send(sender=task or message.task, request=request, terminated=False, signum=None, expired=expired)
+        ended = signum is not None
+        task_revoked.send(
+            sender=task or message.task, request=request, terminated=ended, signum=signum, expired=expired
+        )
 
     def _lost(self, message: Message, reason: str) -> None:
         request, error = self._request(message), WorkerLostError(reason)
