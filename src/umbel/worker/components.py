@@ -85,7 +85,13 @@ class Pool(StartStopStep):
 
     async def start(self, worker: Worker) -> None:
         assert worker.nursery is not None
-        worker.pool = executors = pool.Pool(worker.nursery, worker.size.processes, worker, worker.size.lanes)
+        worker.pool = executors = pool.Pool(
+            worker.nursery,
+            worker.size.processes,
+            worker,
+            worker.size.lanes,
+            interruptible=worker.kind.interruptible,
+        )
         StackDumper(executors, worker.board)
         executors.start()
 

@@ -15,7 +15,7 @@ from umbel.worker.durations import Durations
 from umbel.worker.job import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from umbel.brokers.base import Delivery
     from umbel.config import Settings
@@ -112,7 +112,7 @@ class Dispatcher:
                 self._suspects.append(job)
                 continue
             if not executor.channel.send(
-                packets.encode_task(job.number, job.delivery.message, job.delivery.deliveries)
+                packets.encode_task(job.number, job.delivery.message, job.delivery.deliveries, job.soft)
             ):
                 break
             backlog.popleft()
@@ -132,7 +132,7 @@ class Dispatcher:
                 executor.allowance > 0
                 and executor.suspect not in executor.jobs
                 and executor.channel.send(
-                    packets.encode_task(job.number, job.delivery.message, job.delivery.deliveries)
+                    packets.encode_task(job.number, job.delivery.message, job.delivery.deliveries, job.soft)
                 )
             ):
                 self._suspects.popleft()
@@ -193,6 +193,26 @@ class Dispatcher:
 
     def forget(self, job: Job) -> None:
         self._bytes -= job.delivery.message.size
+
+    def withdraw(self, task_id: str) -> Job | None:
+        """The job of this task if no executor has read it; none will."""
+        for executor in self._executors():
+            if any(job.message.id == task_id for job in executor.jobs.values()):
+                self.put_back(self.take_back(executor, 1 << 30))
+        for jobs in (self._suspects, self.backlog):
+            for job in jobs:
+                if job.message.id == task_id:
+                    jobs.remove(job)
+                    self._backlog_seconds -= job.estimate if jobs is self.backlog else 0.0
+                    self.forget(job)
+                    return job
+        return None
+
+    def jobs(self) -> Iterator[Job]:
+        """All that are held."""
+        yield from (*self._suspects, *self.backlog, *self.waiting)
+        for executor in self._executors():
+            yield from executor.jobs.values()
 
     def drop_backlog(self) -> list[Job]:
         jobs = [*self._suspects, *self.backlog]

@@ -76,7 +76,12 @@ class Telling:
     def lost(self, message: Message, reason: str) -> None:
         """Note that a task failed because the processes that ran it died."""
         if task_failure.receivers:
-            self.due.append(lambda: self._lost(message, reason))
+            self.due.append(lambda: self.failed(message, WorkerLostError(reason)))
+
+    def failed(self, message: Message, error: Exception) -> None:
+        """Tell that a task failed whose process cannot do so. Raises UmbelError; without the flow's lock."""
+        if task_failure.receivers:
+            self._failed(message, error)
 
     def published(self, ending: Ending, stale: Collection[Settlement]) -> None:
         """These messages went out with the end of tasks, except for those of ``stale`` settlements."""
@@ -113,8 +118,8 @@ class Telling:
             sender=task or message.task, request=request, terminated=ended, signum=signum, expired=expired
         )
 
-    def _lost(self, message: Message, reason: str) -> None:
-        request, error = self._request(message), WorkerLostError(reason)
+    def _failed(self, message: Message, error: Exception) -> None:
+        request = self._request(message)
         task_failure.send(
             sender=self.app.tasks.get(message.task) or message.task,
             task_id=message.id,
