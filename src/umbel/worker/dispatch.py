@@ -194,19 +194,19 @@ class Dispatcher:
     def forget(self, job: Job) -> None:
         self._bytes -= job.delivery.message.size
 
-    def withdraw(self, task_id: str) -> Job | None:
-        """The job of this task if no executor has read it; none will."""
+    def withdraw(self, task_ids: Collection[str]) -> list[Job]:
+        """The jobs of these tasks that no executor has read; none will."""
         for executor in self._executors():
-            if any(job.message.id == task_id for job in executor.jobs.values()):
+            if any(job.message.id in task_ids for job in executor.jobs.values()):
                 self.put_back(self.take_back(executor, 1 << 30))
-        for jobs in (self._suspects, self.backlog):
-            for job in jobs:
-                if job.message.id == task_id:
-                    jobs.remove(job)
-                    self._backlog_seconds -= job.estimate if jobs is self.backlog else 0.0
+        withdrawn = [job for job in (*self._suspects, *self.backlog) if job.message.id in task_ids]
+        if withdrawn:
+            for job in self.drop_backlog():
+                if job.message.id in task_ids:
                     self.forget(job)
-                    return job
-        return None
+                else:
+                    self.put(job)
+        return withdrawn
 
     def jobs(self) -> Iterator[Job]:
         """All that are held."""
@@ -220,20 +220,6 @@ class Dispatcher:
         self.backlog.clear()
         self._backlog_seconds = 0.0
         return jobs
-
-    def withdraw(self, task_ids: Collection[str]) -> list[Job]:
-        """The jobs of these tasks that no executor has read; they are not held any more."""
-        for executor in self._executors():
-            if any(job.message.id in task_ids for job in executor.jobs.values()):
-                self.put_back(self.take_back(executor, MOST_UNREPORTED + executor.lanes))
-        withdrawn = [job for job in (*self._suspects, *self.backlog) if job.message.id in task_ids]
-        if withdrawn:
-            for job in self.drop_backlog():
-                if job in withdrawn:
-                    self.forget(job)
-                else:
-                    self.put(job)
-        return withdrawn
 
     # -- how much more --
 

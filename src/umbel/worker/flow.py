@@ -270,6 +270,11 @@ class Flow:
         if self.telling.due:
             self.telling.tell()
 
+    def holding(self, task_ids: Collection[str]) -> set[str]:
+        """Which of these tasks are held here, begun or not. Any thread."""
+        with self._lock:
+            return {job.message.id for job in self.dispatcher.jobs() if job.message.id in task_ids}
+
     # -- reports --
 
     def _on_packet(self, executor: ExecutorHandle, packet: bytes) -> None:
@@ -419,10 +424,11 @@ class Flow:
             return found
 
     def _condemned(self, task_id: str, sentence: Sentence) -> tuple[ExecutorHandle | None, int] | None:
-        if job := self.dispatcher.withdraw(task_id):
-            self._sentences[job.number] = sentence
-            self._end_by_force(job)
-            return None, job.number
+        if jobs := self.dispatcher.withdraw((task_id,)):
+            for job in jobs:
+                self._sentences[job.number] = sentence
+                self._end_by_force(job)
+            return None, jobs[0].number
         held = [(None, job) for job in self.dispatcher.waiting]
         held += [(executor, job) for executor in self._executors() for job in executor.jobs.values()]
         for executor, job in held:

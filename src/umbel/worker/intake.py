@@ -60,7 +60,7 @@ class Intake:
 
     def revoked(self, delivery: Delivery) -> Settlement:
         """The end of a task that is not run because it was revoked."""
-        result = self._result(delivery, "REVOKED", TaskRevokedError(REVOKED))
+        result = self.result(delivery.message, "REVOKED", TaskRevokedError(REVOKED))
         return Settlement(delivery, reason=REVOKED, result=result)
 
     def _expired(self, delivery: Delivery) -> Settlement:
