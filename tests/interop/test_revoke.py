@@ -38,12 +38,11 @@ def test_a_celery_clients_revoke_reaches_umbels_workers_for_good(both: Rig) -> N
 
 def test_an_umbel_clients_revoke_reaches_celerys_workers(both: Rig) -> None:
     app = both.umbel_client()
-    both.celery_worker()
-    running = app.tasks["shared.wait"].delay(3.0)
-    wait_for(lambda: both.runs_of(running.id) or running.state != "PENDING" or app.broker.size("celery").ready == 0)
-    revoked = app.tasks["shared.add"].delay(1, 2)
-    app.control.revoke(revoked.id)
-    assert running.get(timeout=TIMEOUT)
-    with pytest.raises(TaskRevokedError):
+    worker = both.celery_worker()
+    task_id = new_id()
+    app.control.revoke(task_id)
+    wait_for(lambda: f"flagged as revoked: {task_id}" in worker.log.read_text(), TIMEOUT)
+    revoked = app.tasks["shared.add"].apply_async((1, 2), task_id=task_id)
+    with pytest.raises(TaskRevokedError, match="revoked"):
         revoked.get(timeout=TIMEOUT)
-    assert not both.runs_of(revoked.id)
+    assert not both.runs_of(task_id)
