@@ -7,15 +7,19 @@ makes them read it sooner.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from signal import Signals
 from typing import Any, cast
 
+import msgspec
 from msgspec import Struct
 
 from umbel.errors import InvalidTaskError
 from umbel.message import new_id
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_SIGNAL = "SIGTERM"
 
@@ -47,6 +51,10 @@ class Noted(Struct, frozen=True):
     seconds: float
 
 
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Revocation)
+
+
 class Revocations(ABC):
     """Where records are kept. Safe for threads. Its methods raise OperationalError when the system cannot be reached,
     BrokerError or BackendError when it refuses."""
@@ -61,6 +69,23 @@ class Revocations(ABC):
 
         Nothing that holds is left out; some of it may come again.
         """
+
+
+def encode_record(record: Revocation) -> bytes:
+    """The form in which stores keep it: JSON."""
+    return _encoder.encode(record)
+
+
+def read_records(stored: Iterable[tuple[bytes, float]]) -> list[Noted]:
+    """Records as they were stored, each with the seconds for which it still holds. Those that cannot be read are left
+    out, with a warning: they must not keep all tasks from being run."""
+    found: list[Noted] = []
+    for record, seconds in stored:
+        try:
+            found.append(Noted(_decoder.decode(record), seconds))
+        except msgspec.MsgspecError as error:
+            logger.warning("a revocation cannot be read and is not heeded: %s", error)
+    return found
 
 
 def records_of(task_ids: Sequence[str], signal: str = "", destination: Sequence[str] | None = None) -> list[Revocation]:

@@ -100,15 +100,16 @@ def test_a_task_that_runs_is_left_alone(workers: Fleet, tasks: ModuleType) -> No
     assert "revoked" not in worker.output()
 
 
-@one_system("redis")
-def test_the_retry_of_a_revoked_task_is_not_run(workers: Fleet, tasks: ModuleType) -> None:
-    workers.start("-c", "1", environment={"UMBEL_WORKER_PREFETCH_MULTIPLIER": "1"})
-    result = tasks.succeed_at.apply_async((3,), {}, countdown=0)
+def test_the_retry_of_a_revoked_task_is_not_run(workers: Fleet, tasks: ModuleType, tmp_path: Path) -> None:
+    worker = workers.start("-c", "1")
+    go = tmp_path / "go"
+    result = tasks.retry_when.delay(str(go))
     wait_for(lambda: result.id in workers.ledger.begun())
     result.revoke()
-    wait_for(result.ready, TIMEOUT)
-    if result.state == "REVOKED":
-        assert workers.ledger.ended()[result.id] == 0
+    go.touch()
+    assert_revoked(result)
+    assert workers.ledger.begun()[result.id] == 1
+    assert "task is to be retried" in worker.output()
 
 
 @one_system("sqlite")

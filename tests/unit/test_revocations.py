@@ -18,7 +18,16 @@ from umbel.control import command_note
 from umbel.errors import DecodeError, InvalidTaskError, OperationalError, TaskRevokedError
 from umbel.message import Message, new_id
 from umbel.result import EagerResult
-from umbel.revocations import RECORD_SIZE, Noted, Revocation, ids_of, records_of, signal_name
+from umbel.revocations import (
+    RECORD_SIZE,
+    Noted,
+    Revocation,
+    encode_record,
+    ids_of,
+    read_records,
+    records_of,
+    signal_name,
+)
 from umbel.worker.gates import Gates
 from umbel.worker.remote import Command, read_command
 
@@ -242,6 +251,8 @@ def test_a_gate_may_come_and_go(app: Umbel) -> None:
     assert gates.judge([delivery]) == {}
 
 
-def test_noted_records_compare_by_value() -> None:
-    record = records_of(["a"])[0]
-    assert Noted(record, 1.0) == Noted(record, 1.0)
+def test_a_record_that_cannot_be_read_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    record = records_of(["a"], "SIGKILL", ["w@x"])[0]
+    newer = encode_record(record)[:-1] + b',"stamps":{"a":1}}'
+    assert read_records([(b"{}", 1.0), (newer, 2.0), (b"no JSON", 3.0)]) == [Noted(record, 2.0)]
+    assert caplog.text.count("cannot be read") == 2

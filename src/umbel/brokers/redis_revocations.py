@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from umbel.brokers.redis_link import Links, Script
-from umbel.revocations import Noted, Revocation, Revocations
+from umbel.revocations import Noted, Revocation, Revocations, encode_record, read_records
 
 _NOTE = Script("""
 -- key, milliseconds, records
@@ -44,9 +42,6 @@ end
 return {string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)), latest, records}
 """)
 
-_encode = msgspec.json.encode
-_decode = msgspec.json.Decoder(Revocation).decode
-
 
 class RedisRevocations(Revocations):
     """See :class:`Revocations`."""
@@ -56,14 +51,10 @@ class RedisRevocations(Revocations):
         self._key = key
 
     def note(self, records: Sequence[Revocation], seconds: float) -> None:
-        self._links.run(_NOTE, (self._key, max(1, int(seconds * 1000)), *map(_encode, records)))
+        self._links.run(_NOTE, (self._key, max(1, int(seconds * 1000)), *map(encode_record, records)))
 
     def since(self, mark: float) -> tuple[float, list[Noted]]:
         now, latest, members = self._links.run(_SINCE, (self._key, f"{mark:.0f}"))
-        found: list[Noted] = []
-        for member in members:
-            ends, _, record = member.partition(b" ")
-            seconds = (int(ends) - int(now)) / 1000
-            if seconds > 0:
-                found.append(Noted(_decode(record), seconds))
-        return float(latest), found
+        parts = [member.partition(b" ") for member in members]
+        stored = [(record, (int(ends) - int(now)) / 1000) for ends, _, record in parts]
+        return float(latest), read_records(each for each in stored if each[1] > 0)

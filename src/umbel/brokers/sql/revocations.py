@@ -9,17 +9,13 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
 from umbel.brokers.sql.database import Database, Link
 from umbel.brokers.sql.dialects import dialect_for
 from umbel.brokers.sql.tables import create_missing
-from umbel.revocations import Noted, Revocation, Revocations
-
-_encode = msgspec.json.encode
-_decode = msgspec.json.Decoder(Revocation).decode
+from umbel.revocations import Noted, Revocation, Revocations, encode_record, read_records
 
 _SLACK = 2.0
 """Seconds that a transaction may take at most beyond the patience that the database has with its statements."""
@@ -57,11 +53,11 @@ class SQLRevocations(Revocations):
         add = "INSERT INTO {p}revocations (moment, ends, record) VALUES ({now}, {now} + %s, %s)"
         with self._link() as link, link.transaction():
             link.run(self._dialect.sql("DELETE FROM {p}revocations WHERE ends <= {now}"))
-            link.run_each(self._dialect.sql(add), [(seconds, _encode(record)) for record in records])
+            link.run_each(self._dialect.sql(add), [(seconds, encode_record(record)) for record in records])
 
     def since(self, mark: float) -> tuple[float, list[Noted]]:
         read = "SELECT ends - {now}, record FROM {p}revocations WHERE moment > %s AND ends > {now} ORDER BY id"
         with self._link() as link:
             moment: float = link.value(self._dialect.sql("SELECT {now}"))
             rows = link.rows(self._dialect.sql(read), (mark - self._overlap,))
-        return float(moment), [Noted(_decode(bytes(record)), float(seconds)) for seconds, record in rows]
+        return float(moment), read_records((bytes(record), float(seconds)) for seconds, record in rows)
