@@ -104,7 +104,7 @@ async def execute_async(
         value = plan.call(*args, **kwargs)
         if plan.is_coroutine or type(value) is CoroutineType:
             coroutine = cast("Coroutine[Any, Any, Any]", value)
-            value = await (coroutine if guard is None else guard.limited(coroutine))
+            value = await (coroutine if guard is None else guard.awaitable(coroutine))
         return returned(app, task, plan, request, value, perf_counter() - started)
     except TaskEnded:
         raise
@@ -166,7 +166,7 @@ async def execute_message_async(
 ) -> Outcome:
     """As ``execute_message``: async tasks are awaited here, others run by ``in_thread``.
 
-    A task whose asyncio task is cancelled ends as FAILURE.
+    A task whose asyncio task is cancelled ends as FAILURE. Raises TaskEnded as ``execute_message`` does.
     """
     call = _call_of(app, message, hostname, redelivered, deliveries, report)
     if type(call) is Outcome:
@@ -179,6 +179,8 @@ async def execute_message_async(
     try:
         return await execute_async(app, task, request, args, kwargs, guard=guard)
     except asyncio.CancelledError as error:
+        if guard is not None and guard.ended:
+            raise TaskEnded from None
         return ended(app, task, plan, request, error, perf_counter() - started)
 
 

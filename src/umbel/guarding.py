@@ -55,6 +55,10 @@ class Guard:
         """Raise TaskEnded in task ``number`` if its function runs, or when it is called. Harmless otherwise."""
         raise NotImplementedError
 
+    def awaitable(self, coroutine: Coroutine[Any, Any, Any]) -> Awaitable[Any]:
+        """``limited``, or what does the same in a lane whose loop needs less for it."""
+        return self.limited(coroutine)
+
     async def limited(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Await the coroutine of a task, in the loop where it is to run. As ``call``."""
         call = _CoroutineCall(coroutine)

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
+from pathlib import Path
 from typing import Any
 
 from apps.ledger import app, write
-from umbel.errors import SoftTimeLimitExceeded
+from umbel.bootsteps import StartStopStep
+from umbel.errors import SoftTimeLimitExceeded, TaskRevokedError
+from umbel.executors.packets import Report
+from umbel.signals import task_failure
+from umbel.worker.ending_tasks import Sentence
 
 
 def wait(seconds: float) -> None:
@@ -67,9 +73,11 @@ def soft_by_itself(self: Any) -> None:
     wait(30)
 
 
-@app.task(bind=True, time_limit=0.3)
-def hard_by_itself(self: Any) -> None:
-    wait(30)
+if "LIMITED_HARD" in os.environ:
+
+    @app.task(bind=True, time_limit=0.3)
+    def hard_by_itself(self: Any) -> None:
+        wait(30)
 
 
 @app.task(bind=True)
@@ -175,3 +183,43 @@ async def spin_async(seconds: float) -> bool:
 @app.task
 def on_error(task_id: str) -> None:
     write("errback", task_id)
+
+
+@app.task(bind=True, acks_late=False)
+def neighbour_once(self: Any, seconds: float) -> None:
+    write("begin", self.request.id)
+    wait(seconds)
+
+
+@task_failure.connect
+def on_failure(task_id: str, **kwargs: Any) -> None:
+    write("failed", task_id)
+
+
+class Endings(StartStopStep):
+    """Ends tasks as revocations do: those whose ids are the names of files in the directory ``LIMITED_ENDINGS``."""
+
+    blueprint = "worker"
+    requires = ("umbel.worker.components:Pool",)
+
+    async def start(self, worker: Any) -> None:
+        self.watching = asyncio.get_running_loop().create_task(self.watch(worker))
+
+    async def watch(self, worker: Any) -> None:
+        done: set[str] = set()
+        while True:
+            await asyncio.sleep(0.02)
+            for task_id in {path.name for path in Path(os.environ["LIMITED_ENDINGS"]).iterdir()} - done:
+                done.add(task_id)
+                worker.ender.end(task_id, lambda message: self.sentence(worker, message))
+
+    def sentence(self, worker: Any, message: Any) -> Sentence:
+        result = worker.flow.intake.result(message, "REVOKED", TaskRevokedError("terminated"))
+        return Sentence(Report("REVOKED", 0.0, result), "a test wants it", number=signal.SIGTERM)
+
+    async def shutdown(self, worker: Any) -> None:
+        self.watching.cancel()
+
+
+if "LIMITED_ENDINGS" in os.environ:
+    app.steps["worker"].add(Endings)

@@ -146,10 +146,6 @@ class ThreadGuard(Guard):
             super().begin(number, soft)
             self._due = None
 
-    def finish(self) -> None:
-        with self._lock:
-            super().finish()
-
     def call(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         value = _NOT_RETURNED
         try:

@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -46,8 +46,17 @@ class LoopGuard(ThreadGuard):
         if soft is not None:
             self._timer = asyncio.get_running_loop().call_later(soft, self.on_soft_limit, number)
 
+    def awaitable(self, coroutine: Coroutine[Any, Any, Any]) -> Awaitable[Any]:
+        """In the task of the lane, from whose end to ``finish`` nothing else runs in the loop."""
+        if self.soft is not None:
+            return self.limited(coroutine)
+        task = asyncio.current_task()
+        self._cancel = task.cancel if task is not None else None
+        return coroutine
+
     def finish(self) -> None:
         super().finish()
+        self._cancel = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
