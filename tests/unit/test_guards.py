@@ -235,3 +235,31 @@ def test_the_watching_thread_forgets_tasks_that_have_ended(watch: SoftLimitThrea
         guard.begin(number, 3600.0)
         guard.finish()
     assert len(watch._deadlines) == 1  # pyright: ignore[reportPrivateUsage]
+
+
+def test_what_is_raised_while_a_function_ends_is_taken_back() -> None:
+    guard, ending, held = ThreadGuard(), threading.Event(), threading.Event()
+
+    def function() -> str:
+        ending.set()
+        assert held.wait(PLENTY)
+        return "done"
+
+    def lane() -> tuple[str, str]:
+        guard.begin(1, None)
+        return guard.call(function, (), {}), wait(0.2)
+
+    with ThreadPoolExecutor(1) as thread:
+        future = thread.submit(lane)
+        assert ending.wait(PLENTY)
+        with guard._lock:  # pyright: ignore[reportPrivateUsage] - as on_soft_limit holds it
+            held.set()
+            time.sleep(0.1)
+            guard._raise(SoftTimeLimitExceeded)  # pyright: ignore[reportPrivateUsage]
+        assert future.result(PLENTY) == ("done", "done")
+
+
+def test_a_signal_that_comes_after_the_function_is_ignored() -> None:
+    guard = SignalGuard()
+    assert limited(guard, 5.0, lambda: "done") == "done"
+    guard._on_alarm(signal.SIGALRM, None)  # pyright: ignore[reportPrivateUsage]

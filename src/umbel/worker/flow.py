@@ -104,6 +104,7 @@ class Flow:
             if link is None:
                 for job in self.dispatcher.waiting:
                     self.dispatcher.forget(job)
+                    self._sentences.pop(job.number, None)
                 self.dispatcher.waiting.clear()
             self._ending.lease_number = self.board.lease_number
             self._advance()
