@@ -6,7 +6,7 @@ numbers: envelopes pass through undecoded. Arguments are listed at the top of ea
 
 from __future__ import annotations
 
-from umbel.brokers.redis_keys import SEPARATOR, UNIQUE
+from umbel.brokers.redis_keys import RETURNED, SEPARATOR, UNIQUE
 from umbel.brokers.redis_link import Script
 
 _DELAY = """
@@ -118,12 +118,21 @@ local function claim(reply)
     local due = redis.call('ZRANGE', ARGV[pair], '-inf', now, 'BYSCORE', 'LIMIT', 0, 500)
     if #due > 0 then
       redis.call('ZREM', ARGV[pair], unpack(due))
-      for _, member in ipairs(due) do
+      local function push(command, member)
         local step = string.sub(member, 1, 1)
         local list = ARGV[pair + 1]
         if step ~= '0' then list = list .. '{SEPARATOR}' .. step end
-        redis.call('LPUSH', list, string.sub(member, {UNIQUE + 2}))
+        redis.call(command, list, string.sub(member, {UNIQUE + 2}))
       end
+      local returned = {{}}
+      for _, member in ipairs(due) do
+        if string.sub(member, 2, 2) == '{RETURNED}' then
+          returned[#returned + 1] = member
+        else
+          push('LPUSH', member)
+        end
+      end
+      for number = #returned, 1, -1 do push('RPUSH', returned[number]) end
     end
   end
 
@@ -237,7 +246,7 @@ local ends = {{
   ack = function(raw) end,
   requeue = function(raw, list, delayed, step, seconds, tag)
     if tonumber(seconds) > 0 then
-      local unique = string.sub(redis.sha1hex(id .. tag), 1, {UNIQUE})
+      local unique = '{RETURNED}' .. string.sub(redis.sha1hex(id .. tag), 1, {UNIQUE - 1})
       delay(delayed, now + seconds, step .. unique .. raw)
     else
       redis.call('RPUSH', list, raw)

@@ -63,6 +63,12 @@ class Intake:
         result = self.result(delivery.message, "REVOKED", TaskRevokedError(REVOKED))
         return Settlement(delivery, reason=REVOKED, result=result)
 
+    def refused(self, delivery: Delivery, error: Exception) -> Settlement:
+        """A task that cannot be run for this reason is dead-lettered, so that it can be replayed, and stored as
+        FAILURE."""
+        result = self.result(delivery.message, "FAILURE", error)
+        return Settlement(delivery, Action.DEAD_LETTER, reason=str(error), result=result)
+
     def _expired(self, delivery: Delivery) -> Settlement:
         return Settlement(delivery, result=self.result(delivery.message, "REVOKED", TaskRevokedError("expired")))
 

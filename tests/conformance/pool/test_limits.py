@@ -17,7 +17,7 @@ from umbel.errors import SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExcee
 from workers import Fleet, wait_for
 
 TIMEOUT = 30
-APP = "apps.limited"
+APP = "apps.overrunning"
 LATEST = 4.0
 """Seconds by which an end may be late here; every task would take 30 s."""
 
@@ -36,7 +36,7 @@ def running(pool: PoolCase, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     endings = directory / "endings"
     endings.mkdir()
     with place(directory, APP) as (workers, tasks):
-        more = {"LIMITED_ENDINGS": str(endings)} | ({"LIMITED_HARD": "yes"} if pool.forks else {})
+        more = {"OVERRUNNING_ENDINGS": str(endings)} | ({"OVERRUNNING_HARD": "yes"} if pool.forks else {})
         workers.start(*pool.arguments, app=APP, environment=more)
         assert tasks.pid.delay().get(timeout=TIMEOUT)
         yield workers, tasks
@@ -149,7 +149,7 @@ def test_a_hard_limit_ends_a_task(running: Place, forking: ModuleType, form: str
 
 
 def test_a_task_has_its_own_hard_limit(forking: ModuleType) -> None:
-    overruns(forking.app.send_task("apps.limited.hard_by_itself"), 0.3)
+    overruns(forking.app.send_task("apps.overrunning.hard_by_itself"), 0.3)
 
 
 @pytest.mark.parametrize("name", ["sleep", "block_in_c", "swallow", "swallow_async"])
@@ -235,7 +235,7 @@ def test_limits_of_the_worker_hold_for_tasks_that_have_none(alone: Place, pool: 
 def test_solo_refuses_hard_limits_at_start(alone: Place, how: str) -> None:
     workers, _ = alone
     arguments = ("--time-limit", "3") if how == "of the worker" else ()
-    environment = {"of the settings": {"UMBEL_TASK_TIME_LIMIT": "3"}, "of a task": {"LIMITED_HARD": "yes"}}
+    environment = {"of the settings": {"UMBEL_TASK_TIME_LIMIT": "3"}, "of a task": {"OVERRUNNING_HARD": "yes"}}
     worker = workers.start("-P", "solo", *arguments, app=APP, environment=environment.get(how), ready=False)
     assert worker.process.wait(TIMEOUT) != 0
     assert "the pool solo cannot enforce hard time limits" in worker.output()
