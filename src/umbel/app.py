@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from umbel.backends.base import Backend
     from umbel.bootsteps import Step
     from umbel.brokers.base import Broker
+    from umbel.control import Control
     from umbel.decorating import BoundTaskDecorator, TaskDecorator
     from umbel.groups import GroupResult, ResultSet
     from umbel.message import Message
@@ -389,6 +390,13 @@ class Umbel:
         from umbel.signature import signature
 
         return signature(task, *args, **{**kwargs, "app": self})
+
+    @property
+    def control(self) -> Control:
+        """Remote control of workers: revoking tasks."""
+        from umbel.control import Control
+
+        return Control(self)
 
     # -- results --
 

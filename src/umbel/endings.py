@@ -15,7 +15,7 @@ from umbel import followups
 from umbel.backends.base import Meta, Result
 from umbel.brokers.base import Action
 from umbel.codecs.exceptions import encode_exception
-from umbel.errors import Ignore, Reject, Retry, TaskError, TaskRevokedError
+from umbel.errors import Ignore, Reject, Retry, TaskError, TaskRevokedError, TimeLimitExceeded
 from umbel.failures import ExceptionInfo, error_text, release, storable, traceback_text
 from umbel.message import Message
 from umbel.outcomes import encode_result, result_meta, stores_result
@@ -197,16 +197,7 @@ def _failed(
     publish = request.publish
     if request.errbacks:
         publish = (*publish, *followups.after_failure(app, request, shown, text))
-    result = None
-    stored = stores_result(app, task, request)
-    if stored or (task.store_errors_even_if_ignored and not app.backend.features.knows_nothing):
-        plain = encode_exception(shown, app.backend.options.serializer)
-        meta = result_meta(app, request, "FAILURE", plain)
-        meta.traceback = text
-        meta.date_done = app.date_done()
-        result = encode_result(app, request, meta)
-        if request.chain and not request.is_eager:
-            followups.fail_rest_of_chain(app, request, plain, text, meta.date_done)
+    result = _failure_result(app, task, request, shown, text)
     if plan.on_failure is not None or plan.after_return is not None or task_failure.receivers:
         info = ExceptionInfo(shown, text)
         call = (request.id, request.args, request.kwargs, info)
@@ -230,6 +221,51 @@ def _failed(
         runtime=runtime,
         error_repr=error_text(shown),
         expected=isinstance(error, task.throws),
+    )
+
+
+def _failure_result(
+    app: Umbel, task: Task[..., Any], request: Request, shown: BaseException, text: str
+) -> Result | None:
+    """What is stored of a failure; also stores that of the links of a chain that will never run."""
+    stored = stores_result(app, task, request)
+    if not stored and (not task.store_errors_even_if_ignored or app.backend.features.knows_nothing):
+        return None
+    plain = encode_exception(shown, app.backend.options.serializer)
+    meta = result_meta(app, request, "FAILURE", plain)
+    meta.traceback = text
+    meta.date_done = app.date_done()
+    result = encode_result(app, request, meta)
+    if request.chain and not request.is_eager:
+        followups.fail_rest_of_chain(app, request, plain, text, meta.date_done)
+    return result
+
+
+def timed_out(
+    app: Umbel,
+    task: Task[..., Any],
+    request: Request,
+    error: TimeLimitExceeded,
+    runtime: float,
+    later: list[Callable[[], object]],
+) -> Outcome:
+    """The outcome of a task that was ended by its hard time limit. Its process cannot make it, so no handler of the
+    task is called. ``later``: is filled with what may be called once the outcome counts."""
+    text = str(error)
+    publish = followups.after_failure(app, request, error, text, later) if request.errbacks else ()
+    own = task.acks_on_timeout
+    acknowledged = own if own is not None else task.acks_on_failure_or_timeout is not False
+    refused = task.acks_late and not acknowledged
+    return Outcome(
+        state="FAILURE",
+        value=error,
+        traceback=text,
+        result=_failure_result(app, task, request, error, text),
+        publish=publish,
+        action=Action.DEAD_LETTER if refused else Action.ACK,
+        reason=error_text(error) if refused else "",
+        runtime=runtime,
+        error_repr=error_text(error),
     )
 
 

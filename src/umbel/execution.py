@@ -19,6 +19,7 @@ from umbel.current import current_request, pop_request, push_request
 from umbel.endings import Outcome, ended, expired, returned, unreadable
 from umbel.errors import InvalidTaskError, MessageError, MissingExtra, NotRegistered
 from umbel.failures import error_text
+from umbel.guarding import Guard, TaskEnded
 from umbel.loops import close_loop, run_in_loop
 from umbel.message import Message, now
 from umbel.outcomes import encode_result, result_meta, stores_result
@@ -57,8 +58,9 @@ def execute(
     kwargs: Any,
     *,
     run_coroutine: RunCoroutine | None = None,
+    guard: Guard | None = None,
 ) -> Outcome:
-    """Run ``task`` for ``request``. Never raises, whatever the task does.
+    """Run ``task`` for ``request``. Raises nothing, whatever the task does, but TaskEnded where ``guard`` ended it.
 
     ``run_coroutine`` runs the coroutine of an async task to its end; by default in this thread's event loop.
     """
@@ -71,17 +73,24 @@ def execute(
     started = perf_counter()
     try:
         _begin(app, task, plan, request)
-        value = plan.call(*args, **kwargs)
+        value = (
+            plan.call(*args, **kwargs) if guard is None or plan.is_coroutine else guard.call(plan.call, args, kwargs)
+        )
         if plan.is_coroutine or type(value) is CoroutineType:
-            value = (run_coroutine or run_in_loop)(cast("Coroutine[Any, Any, Any]", value))
+            coroutine = cast("Coroutine[Any, Any, Any]", value)
+            value = (run_coroutine or run_in_loop)(coroutine if guard is None else guard.limited(coroutine))
         return returned(app, task, plan, request, value, perf_counter() - started)
+    except TaskEnded:
+        raise
     except BaseException as error:
         return ended(app, task, plan, request, error, perf_counter() - started)
     finally:
         pop_request(token)
 
 
-async def execute_async(app: Umbel, task: Task[..., Any], request: Request, args: Any, kwargs: Any) -> Outcome:
+async def execute_async(
+    app: Umbel, task: Task[..., Any], request: Request, args: Any, kwargs: Any, *, guard: Guard | None = None
+) -> Outcome:
     """As ``execute``, awaiting async tasks. Raises CancelledError only when the caller cancels it."""
     plan = plan_of(task)
     request.owner_task = task
@@ -94,8 +103,11 @@ async def execute_async(app: Umbel, task: Task[..., Any], request: Request, args
         _begin(app, task, plan, request)
         value = plan.call(*args, **kwargs)
         if plan.is_coroutine or type(value) is CoroutineType:
-            value = await cast("Coroutine[Any, Any, Any]", value)
+            coroutine = cast("Coroutine[Any, Any, Any]", value)
+            value = await (coroutine if guard is None else guard.awaitable(coroutine))
         return returned(app, task, plan, request, value, perf_counter() - started)
+    except TaskEnded:
+        raise
     except BaseException as error:
         current = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and current is not None and current.cancelling():
@@ -127,8 +139,9 @@ def execute_message(
     deliveries: int = 0,
     report: Callable[[Result], None] | None = None,
     run_coroutine: RunCoroutine | None = None,
+    guard: Guard | None = None,
 ) -> Outcome:
-    """Decode ``message`` and run its task. Never raises.
+    """Decode ``message`` and run its task. Raises nothing but TaskEnded, where ``guard`` ended the task.
 
     A message that cannot be read ends in the dead letters, with a stored FAILURE where its id is known; one whose task
     is not known here is parked.
@@ -137,7 +150,7 @@ def execute_message(
     if type(call) is Outcome:
         return call
     task, request, args, kwargs = cast("Call", call)
-    return execute(app, task, request, args, kwargs, run_coroutine=run_coroutine)
+    return execute(app, task, request, args, kwargs, run_coroutine=run_coroutine, guard=guard)
 
 
 async def execute_message_async(
@@ -149,10 +162,11 @@ async def execute_message_async(
     redelivered: bool = False,
     deliveries: int = 0,
     report: Callable[[Result], None] | None = None,
+    guard: Guard | None = None,
 ) -> Outcome:
-    """As ``execute_message``: async tasks are awaited here, others run by ``in_thread``. Never raises.
+    """As ``execute_message``: async tasks are awaited here, others run by ``in_thread``.
 
-    A task whose asyncio task is cancelled ends as FAILURE.
+    A task whose asyncio task is cancelled ends as FAILURE. Raises TaskEnded as ``execute_message`` does.
     """
     call = _call_of(app, message, hostname, redelivered, deliveries, report)
     if type(call) is Outcome:
@@ -160,11 +174,13 @@ async def execute_message_async(
     task, request, args, kwargs = cast("Call", call)
     plan = plan_of(task)
     if not plan.is_coroutine:
-        return await in_thread(lambda: execute(app, task, request, args, kwargs))
+        return await in_thread(lambda: execute(app, task, request, args, kwargs, guard=guard))
     started = perf_counter()
     try:
-        return await execute_async(app, task, request, args, kwargs)
+        return await execute_async(app, task, request, args, kwargs, guard=guard)
     except asyncio.CancelledError as error:
+        if guard is not None and guard.ended:
+            raise TaskEnded from None
         return ended(app, task, plan, request, error, perf_counter() - started)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from umbel.backends.base import Meta
@@ -35,16 +37,25 @@ def after_success(app: Umbel, request: Request, value: Any) -> tuple[Message, ..
     return tuple(found)
 
 
-def after_failure(app: Umbel, request: Request, error: BaseException, traceback: str) -> tuple[Message, ...]:
+def after_failure(
+    app: Umbel,
+    request: Request,
+    error: BaseException,
+    traceback: str,
+    later: list[Callable[[], object]] | None = None,
+) -> tuple[Message, ...]:
     """Messages of the error callbacks. One that is known here and takes ``(request, exc, traceback)`` is called at
-    once; others are sent with the id of the failed task."""
+    once, or put into ``later``; others are sent with the id of the failed task."""
     found: list[Message] = []
     for data in cast("list[Any]", request.errbacks or ()):
         try:
             call = signature(data, app=app)
             task = app.tasks.get(call.task)
             if task is not None and _takes_error(task.run):
-                call(request, error, traceback)
+                if later is None:
+                    call(request, error, traceback)
+                else:
+                    later.append(partial(call, request, error, traceback))
             elif request.is_eager and app.conf.task_always_eager:
                 call.apply_async((request.id,))
             else:

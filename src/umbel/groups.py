@@ -135,6 +135,22 @@ class ResultSet:
             leaf.forget_here()
         self.backend.forget([leaf.id for leaf in leaves if not isinstance(leaf, EagerResult)])
 
+    def revoke(
+        self,
+        connection: object = None,
+        terminate: bool = False,
+        signal: str | int | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """See to it that none of the tasks is run any more. As ``AsyncResult.revoke``, for all in one."""
+        leaves = list(self.leaves())
+        for leaf in leaves:
+            if isinstance(leaf, EagerResult):
+                leaf.revoke()
+        ids = [leaf.id for leaf in leaves if not isinstance(leaf, EagerResult)]
+        self.app.control.revoke(ids, None, terminate, signal, wait=wait, timeout=timeout)
+
     # -- as a collection --
 
     def add(self, result: Any) -> None:

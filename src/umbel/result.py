@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 from umbel.backends.base import EXCEPTION_STATES, READY_STATES, Meta
 from umbel.codecs.exceptions import decode_exception
 from umbel.current import get_current_app
-from umbel.errors import TimeoutError
+from umbel.errors import TaskRevokedError, TimeoutError
 from umbel.joining import WouldBlock, allow_join_result, assert_will_not_block, denied_join_result
 
 if TYPE_CHECKING:
@@ -322,6 +322,21 @@ class AsyncResult(Generic[R]):
             self.parent.forget()
         self.backend.forget([self.id])
 
+    def revoke(
+        self,
+        connection: object = None,
+        terminate: bool = False,
+        signal: str | int | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """See to it that the task is not run; end it, if it runs, with ``terminate``. See ``app.control.revoke``.
+
+        ``signal``: what ends it in prefork pools, default SIGTERM. ``wait``: until it has ended, for up to ``timeout``
+        seconds (default 1). ``connection`` has no effect.
+        """
+        self.app.control.revoke(self.id, None, terminate, signal, wait=wait, timeout=timeout)
+
     def as_tuple(self) -> tuple[Any, Any]:
         """The form in which results travel: ``((id, parent), None)``."""
         parent = self.parent
@@ -383,6 +398,11 @@ class EagerResult(AsyncResult[R]):
 
     def forget(self) -> None:
         self._meta = self._exception = None
+
+    def revoke(self, *args: Any, **kwargs: Any) -> None:
+        """The task has ended, so there is nothing to revoke but its state, which is REVOKED from now on."""
+        self._meta = Meta(task_id=self.id, status="REVOKED", result=TaskRevokedError("revoked"), name=self.task_name)
+        self._exception = TaskRevokedError("revoked")
 
     def __repr__(self) -> str:
         return f"<EagerResult: {self.id}>"

@@ -67,6 +67,15 @@ def record_at_most_once(self: Any, seconds: float = 0.0) -> str:
     return self.request.id
 
 
+@app.task(bind=True, max_retries=3, default_retry_delay=0)
+def retry_when(self: Any, go: str) -> None:
+    """Retries itself once the file ``go`` is there."""
+    write("begin", self.request.id)
+    while not os.path.exists(go):
+        time.sleep(0.02)
+    raise self.retry()
+
+
 @app.task(bind=True, max_retries=5, default_retry_delay=0.05)
 def succeed_at(self: Any, attempt: int) -> int:
     """Fails with a retry until it was retried ``attempt`` times."""

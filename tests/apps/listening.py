@@ -28,7 +28,7 @@ def record(signal: Signal, sender: Any = None, **named: Any) -> None:
     request = named.get("request")
     headers = named.get("headers")
     line["id"] = named.get("task_id") or getattr(request, "id", None) or (headers or {}).get("id") or named.get("id")
-    for name in ("state", "sig", "how", "exitcode", "name", "expired", "loglevel"):
+    for name in ("state", "sig", "how", "exitcode", "name", "expired", "terminated", "signum", "loglevel"):
         if name in named:
             line[name] = named[name]
     if request is not None and signal is signals.task_received:
@@ -66,6 +66,11 @@ for found in [each for each in vars(signals).values() if isinstance(each, Signal
 @app.task
 def add(x: int, y: int) -> int:
     return x + y
+
+
+@app.task
+def rest(seconds: float) -> None:
+    time.sleep(seconds)
 
 
 @app.task

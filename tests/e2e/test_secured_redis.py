@@ -281,6 +281,7 @@ def urls(request: pytest.FixtureRequest, server: PrivateServer, admin: redis.Red
         url = by_tls(server)
     else:
         request.getfixturevalue("monkeypatch").setenv("UMBEL_KEY_PREFIX", "jobs:")
+        request.getfixturevalue("monkeypatch").setenv("UMBEL_WORKER_ENABLE_REMOTE_CONTROL", "0")
         url = by_tls(server, user=request.getfixturevalue("limited"))
     return url, url
 

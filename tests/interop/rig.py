@@ -139,7 +139,7 @@ class Rig:
             "INTEROP_BROKER": broker,
             "INTEROP_BACKEND": backend,
             "LEDGER_FILE": str(self.ledger),
-            "PYTHONPATH": str(HERE),
+            "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "PYTHONUNBUFFERED": "1",
         }
         self._processes: list[Process] = []

@@ -29,6 +29,7 @@ LAYERS: Mapping[str, int] = {
     "brokers": DRIVERS,
     "backends": DRIVERS,
     "drivers": DRIVERS,
+    "revocations": DRIVERS,
     # The user's side; of the drivers only the contracts are known here.
     "app": APPLICATION,
     "task": APPLICATION,

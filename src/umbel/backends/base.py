@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 from msgspec import Struct, field
+
+if TYPE_CHECKING:
+    from umbel.revocations import Revocations
 
 READY_STATES = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
 EXCEPTION_STATES = frozenset({"RETRY", "FAILURE", "REVOKED"})
@@ -149,6 +152,10 @@ class Backend(ABC):
 
     def delete_group(self, group_id: str) -> None:
         raise unsupported(self, "saved groups")
+
+    def revocations(self) -> Revocations | None:
+        """Where revocations are kept when the broker can keep none; None where this store cannot either."""
+        return None
 
     def cleanup(self) -> int:
         """Remove expired results where the store does not do so itself; how many."""

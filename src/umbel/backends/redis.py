@@ -15,11 +15,14 @@ from umbel.backends.document import decode_document
 from umbel.backends.redis_listening import SharedListener
 from umbel.backends.redis_results import GROUP, META, encode_result, milliseconds_of, prefix_of
 from umbel.backends.redis_waiting import Waiting
+from umbel.brokers.redis_keys import Keys
 from umbel.brokers.redis_link import Links, Script
+from umbel.brokers.redis_revocations import RedisRevocations
 from umbel.brokers.redis_scripts import GUARDED_STORE
 from umbel.brokers.redis_server import server_of
 from umbel.codecs import dumps, loads, serializer
 from umbel.codecs.results import unwrap
+from umbel.revocations import Revocations
 
 _STORE = Script(
     GUARDED_STORE
@@ -121,6 +124,9 @@ class RedisBackend(Backend):
 
     def delete_group(self, group_id: str) -> None:
         self.links.call("DEL", f"{self._prefix}{GROUP}{group_id}", timeout=self.options.timeout)
+
+    def revocations(self) -> Revocations:
+        return RedisRevocations(self.links, Keys(self._prefix).revocations)
 
     # -- life --
 

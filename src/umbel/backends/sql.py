@@ -18,9 +18,11 @@ from umbel.backends.base import READY_STATES, Backend, Features, Meta, Options, 
 from umbel.backends.sql_results import Columns, ResultTable, date_of, stored_date
 from umbel.backends.sql_watcher import Watcher
 from umbel.brokers.sql.database import Database, Link
+from umbel.brokers.sql.revocations import SQLRevocations
 from umbel.codecs import dumps, loads, serializer
 from umbel.codecs.results import unwrap, wrap_compressed
 from umbel.errors import BackendError
+from umbel.revocations import Revocations
 
 _PICKLE = "application/x-python-serialize"
 _abandoned: list[Any] = []
@@ -157,6 +159,9 @@ class SQLBackend(Backend):
     def delete_group(self, group_id: str) -> None:
         with self._link() as link, link.transaction():
             link.run(f"DELETE FROM {self.table.groups} WHERE taskset_id = {self.table.mark}", (group_id,))
+
+    def revocations(self) -> Revocations:
+        return SQLRevocations(self.database, f"{self.options.key_prefix}umbel_")
 
     # -- life --
 

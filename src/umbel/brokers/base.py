@@ -22,6 +22,7 @@ from umbel.queues import Queue
 
 if TYPE_CHECKING:
     from umbel.backends.base import Backend, Result
+    from umbel.revocations import Revocations
 
 Place = Literal["ready", "delayed", "held", "parked", "dead"]
 """Where a message stands; the words of :class:`QueueSize`."""
@@ -323,6 +324,10 @@ class Broker(ABC):
     @abstractmethod
     def lock(self, name: str, ttl: float) -> Lock:
         """A lock kept in the system."""
+
+    def revocations(self) -> Revocations | None:
+        """Where revocations of tasks are kept; None where the system can keep none."""
+        return None
 
     # -- life --
 

@@ -30,10 +30,12 @@ from umbel.brokers.base import (
     Settled,
     Settlement,
 )
+from umbel.brokers.memory_revocations import MemoryRevocations
 from umbel.brokers.memory_store import Entry, Hold, Inbox, Store, forget_parents_stores, store_named
 from umbel.brokers.routing import topic_matches
 from umbel.message import Message, new_id, now
 from umbel.queues import Queue
+from umbel.revocations import Revocations
 
 if TYPE_CHECKING:
     from umbel.backends.base import Backend
@@ -159,6 +161,9 @@ class MemoryBroker(Broker):
 
     def lock(self, name: str, ttl: float) -> Lock:
         return MemoryLock(self.store, name, ttl)
+
+    def revocations(self) -> Revocations:
+        return MemoryRevocations(self.store)
 
     def close(self) -> None:
         """Nothing is connected, so nothing is closed; the store stays."""

@@ -20,6 +20,7 @@ from umbel.brokers.base import DeadLetter, Note, Place, QueueSize
 from umbel.brokers.routing import Bindings
 from umbel.message import Message, new_id, now
 from umbel.queues import Queue
+from umbel.revocations import Revocation
 
 
 class Entry(Struct, eq=False):
@@ -74,6 +75,9 @@ class Store:
         self.bindings = Bindings()
         self.inboxes: list[Inbox] = []
         self.locks: dict[str, tuple[str, float]] = {}
+        self.revocations: list[tuple[int, float, Revocation]] = []
+        """Their numbers, and the Unix times when they cease to hold."""
+        self.noted = 0
         self._turns = count()
 
     def declare(self, queue: Queue) -> None:

@@ -30,10 +30,12 @@ from umbel.brokers.redis_fanout import RedisListener, RedisLock, encode_note
 from umbel.brokers.redis_keys import STEPS, Keys
 from umbel.brokers.redis_link import ANSWER_TIMEOUT, Links
 from umbel.brokers.redis_publisher import Publishing
+from umbel.brokers.redis_revocations import RedisRevocations
 from umbel.brokers.redis_server import server_of
 from umbel.errors import OperationalError
 from umbel.message import Message
 from umbel.queues import Queue
+from umbel.revocations import Revocations
 
 if TYPE_CHECKING:
     from umbel.backends.base import Backend
@@ -139,6 +141,9 @@ class RedisBroker(Broker):
 
     def lock(self, name: str, ttl: float) -> Lock:
         return RedisLock(self.links, self.keys.lock(name), ttl)
+
+    def revocations(self) -> Revocations:
+        return RedisRevocations(self.links, self.keys.revocations)
 
     # -- life --
 

@@ -21,6 +21,7 @@ Umbel's own all begin with ``umbel.``:
 ``umbel.deliveries``                  hash    SHA-1 of an envelope → failed deliveries; empty in normal life
 ``umbel.publisher.<uuid>``            string  number of the last publication; lives 300 s
 ``umbel.lock.<name>``                 string  token of the holder
+``umbel.revocations``                 zset    when it ends (ms) + JSON record → when it was noted (µs); expires
 ====================================  ======  ==================================================================
 """
 
@@ -113,6 +114,10 @@ class Keys(Struct, frozen=True):
 
     def publisher(self, publisher: str) -> str:
         return f"{self.prefix}umbel.publisher.{publisher}"
+
+    @property
+    def revocations(self) -> str:
+        return f"{self.prefix}umbel.revocations"
 
     def lock(self, name: str) -> str:
         return f"{self.prefix}umbel.lock.{name}"

@@ -28,6 +28,7 @@ COMMANDS = {
     "queues": "Show queues and what is in them.",
     "report": "Show versions and settings, for bug reports.",
     "result": "Show the result of a task.",
+    "revoke": "See to it that tasks are not run.",
     "shell": "Open a Python shell with the application and its tasks.",
     "worker": "Run a worker.",
 }

@@ -27,6 +27,8 @@ class ServiceOptions(Struct, kw_only=True):
     health_port: str | None
     max_tasks_per_child: int | None
     max_memory_per_child: int | None
+    time_limit: float | None
+    soft_time_limit: float | None
     prefetch_multiplier: int | None
     disable_prefetch: bool
     autoscale: str | None
@@ -60,6 +62,8 @@ class ServiceOptions(Struct, kw_only=True):
             "worker_reload_dirs": list(self.reload_dir) or None,
             "worker_max_tasks_per_child": self.max_tasks_per_child,
             "worker_max_memory_per_child": self.max_memory_per_child,
+            "task_time_limit": self.time_limit,
+            "task_soft_time_limit": self.soft_time_limit,
             "worker_send_task_events": self.task_events or None,
             "worker_health_address": self.health_port,
             "worker_pidfile": self.pidfile,
@@ -95,6 +99,18 @@ _OPTIONS = [
         multiple=True,
         metavar="DIR",
         help="Reload when code in DIR or below changes, instead of where the code comes from; may be repeated.",
+    ),
+    click.option(
+        "--time-limit",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="End tasks that run longer, by force [default: task_time_limit].",
+    ),
+    click.option(
+        "--soft-time-limit",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="Raise SoftTimeLimitExceeded in tasks that run longer [default: task_soft_time_limit].",
     ),
     click.option("-I", "--include", metavar="A,B", help="Modules with tasks to import as well."),
     click.option("-D", "--detach", is_flag=True, help="Run in the background; returns once the worker has begun."),

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from umbel.execution import execute_message
 from umbel.executors import packets
+from umbel.executors.interrupts import guard_of_this_thread
+from umbel.guarding import TaskEnded
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -18,24 +20,33 @@ if TYPE_CHECKING:
     from umbel.execution import Outcome
     from umbel.executors.board import Board
     from umbel.executors.channel import ExecutorEnd
+    from umbel.guarding import Guard
 
 LEASE_POLL = 0.05
 """Seconds between looks at a lease that is in doubt."""
 
 
 class Executor:
-    """Runs one task at a time in this thread until it is told to stop or its supervisor has gone."""
+    """Runs one task at a time in this thread until it is told to stop or its supervisor has gone.
 
-    def __init__(self, app: Umbel, end: ExecutorEnd, board: Board, slot: int, hostname: str) -> None:
+    ``guard``: how its tasks are interrupted; by default as the thread in which it runs allows.
+    """
+
+    def __init__(
+        self, app: Umbel, end: ExecutorEnd, board: Board, slot: int, hostname: str, guard: Guard | None = None
+    ) -> None:
         self.app = app
         self.end = end
         self.board = board
         self.slot = slot
         self.hostname = hostname
+        self.guard = guard
         self._number = 0
 
     def run(self) -> None:
         end, board, slot, pid = self.end, self.board, self.slot, os.getpid()
+        own = self.guard = self.guard or guard_of_this_thread()
+        always = own.always
         while True:
             packet = end.receive()
             if packet is None or packets.kind_of(packet) != packets.TASK:
@@ -45,18 +56,27 @@ class Executor:
                 end.send(packets.encode_refused(number))
                 continue
             assignment = packets.decode_task(packet)
+            guard = own if always or assignment.soft is not None else None
+            if guard is not None:
+                guard.begin(number, assignment.soft)
             board.begin(slot, number)
-            outcome = execute_message(
-                self.app,
-                assignment.message,
-                hostname=self.hostname,
-                redelivered=assignment.message.redelivered or assignment.deliveries > 0,
-                deliveries=assignment.deliveries,
-                report=self._report,
-            )
+            try:
+                outcome = execute_message(
+                    self.app,
+                    assignment.message,
+                    hostname=self.hostname,
+                    redelivered=assignment.message.redelivered or assignment.deliveries > 0,
+                    deliveries=assignment.deliveries,
+                    report=self._report,
+                    guard=guard,
+                )
+            except TaskEnded:
+                outcome = None
             if os.getpid() != pid:
                 os._exit(0)  # a child that the task forked came back from it: it is no executor
-            report = packets.encode_report(number, packed(outcome))
+            if guard is not None:
+                guard.finish()
+            report = packets.encode_ended(number) if outcome is None else packets.encode_report(number, packed(outcome))
             board.end(slot)
             end.send(report)
 

@@ -38,9 +38,10 @@ _select, _signal = original("select", "select"), original("signal", "signal")
 
 _PR_SET_PDEATHSIG = 1
 _RECEIVE_SIZE = 1 << 16
+_MOST_FDS = 2
 
-ExecutorBody = Callable[[int, int], None]
-"""``(slot, fd)``: what runs in an executor."""
+ExecutorBody = Callable[..., None]
+"""``(slot, *fds)``: what runs in an executor, with its end of the channel and, if it has one, of the bell."""
 
 
 class NurseryLost(UmbelError):
@@ -48,7 +49,7 @@ class NurseryLost(UmbelError):
 
 
 class Spawn(Struct, tag="spawn"):
-    """Supervisor → nursery: fork an executor; the descriptor of its channel comes along."""
+    """Supervisor → nursery: fork an executor; its descriptors come along."""
 
     slot: int
 
@@ -114,11 +115,11 @@ class Nursery:
     def fileno(self) -> int:
         return self._control.fileno()
 
-    def spawn(self, slot: int, fd: int) -> None:
-        """Fork an executor for ``slot`` with channel descriptor ``fd``; news of it follow."""
+    def spawn(self, slot: int, *fds: int) -> None:
+        """Fork an executor for ``slot`` with descriptors of its channel and its bell; news of it follow."""
         command = _encoder.encode(Spawn(slot))
         try:
-            self._control.sendmsg([command], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [fd]))])
+            self._control.sendmsg([command], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))])
         except (BrokenPipeError, ConnectionResetError) as error:
             raise NurseryLost("the nursery process died") from error
 
@@ -138,10 +139,10 @@ class Nursery:
                 raise NurseryLost("the nursery process died")
             news.append(_news_decoder.decode(packet))
 
-    def kill(self, pid: int) -> None:
-        """End an executor at once; the news of its exit follows."""
+    def kill(self, pid: int, number: int = signal.SIGKILL) -> None:
+        """End an executor, at once or by another signal; the news of its exit follows."""
         try:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
         except ProcessLookupError:
             logger.debug("executor %d has gone already", pid)
 
@@ -226,14 +227,14 @@ class NurseryProcess:
                 _read(wake_read, 4096)
             self._reap()
         if self.control in readable:
-            data, ancillary, _, _ = self.control.recvmsg(_RECEIVE_SIZE, socket.CMSG_SPACE(4))
+            data, ancillary, _, _ = self.control.recvmsg(_RECEIVE_SIZE, socket.CMSG_SPACE(_MOST_FDS * 4))
             if not data:
                 return False
-            (fd,) = array("i", ancillary[0][2])
-            self._fork(_command_decoder.decode(data).slot, fd, (wake_read, wake_write))
+            fds = array("i", ancillary[0][2])
+            self._fork(_command_decoder.decode(data).slot, fds, (wake_read, wake_write))
         return True
 
-    def _fork(self, slot: int, fd: int, inherited: tuple[int, int]) -> None:
+    def _fork(self, slot: int, fds: array[int], inherited: tuple[int, int]) -> None:
         worker_before_create_process.send()
         parent = os.getpid()
         pid = _fork()
@@ -246,8 +247,9 @@ class NurseryProcess:
             die_with_parent()
             if os.getppid() != parent:
                 os._exit(1)
-            run_and_exit(lambda: self.body(slot, fd))
-        os.close(fd)
+            run_and_exit(lambda: self.body(slot, *fds))
+        for fd in fds:
+            os.close(fd)
         self.children.add(pid)
         self._tell(Spawned(slot, pid))
 

@@ -25,13 +25,16 @@ REPORT = 4
 REFUSED = 5
 RETIRING = 6
 BUNDLE = 7
+ENDED = 8
 
 
 class Assignment(Struct, array_like=True, gc=False):
-    """Supervisor → executor: run this. ``deliveries``: earlier deliveries that came to no end."""
+    """Supervisor → executor: run this. ``deliveries``: earlier deliveries that came to no end. ``soft``: soft time
+    limit in seconds; hard ones are the supervisor's matter."""
 
     message: Message
     deliveries: int = 0
+    soft: float | None = None
 
 
 class Report(Struct, array_like=True, gc=False):
@@ -67,8 +70,8 @@ def kind_of(packet: bytes) -> int:
     return packet[8]
 
 
-def encode_task(number: int, message: Message, deliveries: int) -> bytes:
-    return _HEAD.pack(number, TASK) + _encoder.encode(Assignment(message, deliveries))
+def encode_task(number: int, message: Message, deliveries: int, soft: float | None = None) -> bytes:
+    return _HEAD.pack(number, TASK) + _encoder.encode(Assignment(message, deliveries, soft))
 
 
 def decode_task(packet: bytes) -> Assignment:
@@ -82,6 +85,11 @@ def encode_stop() -> bytes:
 def encode_refused(number: int) -> bytes:
     """Executor → supervisor: not begun, because the worker's lease had run out."""
     return _HEAD.pack(number, REFUSED)
+
+
+def encode_ended(number: int) -> bytes:
+    """Executor → supervisor: ended by force, as the supervisor has asked; it knows what that means for the task."""
+    return _HEAD.pack(number, ENDED)
 
 
 def encode_retiring(reason: str) -> bytes:

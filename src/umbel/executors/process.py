@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("umbel.executor")
 
 
-def run_executor(kind: type[Lanes], app: Umbel, board: Board, count: int, hostname: str, slot: int, fd: int) -> None:
+def run_executor(
+    kind: type[Lanes], app: Umbel, board: Board, count: int, hostname: str, slot: int, fd: int, bell: int = -1
+) -> None:
     """Body of a freshly forked executor process. Returns when it is to exit.
 
     ``slot``: its place in the pool; its ``count`` lanes have the board's slots from ``slot * count`` on. ``fd``: its
-    end of the channel.
+    end of the channel; ``bell``: of the bell, where it has one.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -34,7 +36,7 @@ def run_executor(kind: type[Lanes], app: Umbel, board: Board, count: int, hostna
         dump_on_signal()
     app.after_fork()
     try:
-        run_lanes(kind, app, board, count, hostname, slot, fd)
+        run_lanes(kind, app, board, count, hostname, slot, fd, bell)
     finally:
         try:
             app.close()
@@ -42,13 +44,15 @@ def run_executor(kind: type[Lanes], app: Umbel, board: Board, count: int, hostna
             logger.warning("closing the connections of an executor failed", exc_info=True)
 
 
-def run_lanes(kind: type[Lanes], app: Umbel, board: Board, count: int, hostname: str, slot: int, fd: int) -> None:
+def run_lanes(
+    kind: type[Lanes], app: Umbel, board: Board, count: int, hostname: str, slot: int, fd: int, bell: int = -1
+) -> None:
     """Run tasks in ``count`` lanes of this process until told to stop."""
     code = 1
     try:
         worker_process_init.send()
         end = recycling_end(app, open_executor_end(fd))
-        kind(Station(app, end, board, slot * count, count, hostname)).run()
+        kind(Station(app, end, board, slot * count, count, hostname, bell)).run()
         code = 0
     finally:
         worker_process_shutdown.send(pid=os.getpid(), exitcode=code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import threading
 from collections import deque
@@ -23,7 +24,7 @@ class Solo:
     A thread cannot be killed: it is left to itself, and what it reports is not heard any more.
     """
 
-    def __init__(self, body: Callable[[int, int], None]) -> None:
+    def __init__(self, body: Callable[..., None]) -> None:
         self._body = body
         self._bell, self._button = socket.socketpair()
         self._bell.setblocking(False)
@@ -34,13 +35,14 @@ class Solo:
     def fileno(self) -> int:
         return self._bell.fileno()
 
-    def spawn(self, slot: int, fd: int) -> None:
-        """Start a thread in which ``body(slot, fd)`` runs; ``fd`` is duplicated for it. Its "pid" is a number of its
-        own, below any process id."""
+    def spawn(self, slot: int, *fds: int) -> None:
+        """Start a thread in which ``body(slot, *fds)`` runs; ``fds`` are duplicated for it. Its "pid" is a number of
+        its own, below any process id."""
         self._last -= 1
         self._running.add(self._last)
         self._tell(Spawned(slot, self._last))
-        thread = threading.Thread(target=self._run, args=(self._last, slot, os.dup(fd)), name="umbel-solo", daemon=True)
+        own = [os.dup(fd) for fd in fds]
+        thread = threading.Thread(target=self._run, args=(self._last, slot, *own), name="umbel-solo", daemon=True)
         thread.start()
 
     def news(self) -> list[Spawned | Exited]:
@@ -53,7 +55,7 @@ class Solo:
             found.append(self._news.popleft())
         return found
 
-    def kill(self, pid: int) -> None:
+    def kill(self, pid: int, number: int = signal.SIGKILL) -> None:
         if pid in self._running:
             self._running.discard(pid)
             self._tell(Exited(pid, _KILLED))
@@ -63,10 +65,10 @@ class Solo:
         self._bell.close()
         self._button.close()
 
-    def _run(self, pid: int, slot: int, fd: int) -> None:
+    def _run(self, pid: int, slot: int, *fds: int) -> None:
         status = _FAILED
         try:
-            self._body(slot, fd)
+            self._body(slot, *fds)
             status = 0
         except BaseException:
             if pid in self._running:

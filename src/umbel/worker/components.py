@@ -92,7 +92,13 @@ class Pool(StartStopStep):
         assert worker.nursery is not None
         most, first = worker.size, worker.first_size
         worker.pool = executors = pool.Pool(
-            worker.nursery, first.processes, worker, most.lanes, worker.generations * most.processes, first.lanes
+            worker.nursery,
+            first.processes,
+            worker,
+            most.lanes,
+            worker.generations * most.processes,
+            first.lanes,
+            interruptible=worker.kind.interruptible,
         )
         StackDumper(executors, worker.board)
         executors.start()

@@ -13,6 +13,8 @@ from umbel.errors import OperationalError, StepError
 from umbel.worker.autoscale import Autoscaling
 from umbel.worker.link import Link
 from umbel.worker.maintenance import Parking, Watchdog
+from umbel.worker.remote import RemoteControl
+from umbel.worker.revocations import Revoking
 from umbel.worker.stopping import EXIT_FAILURE
 
 if TYPE_CHECKING:
@@ -190,5 +192,5 @@ class WorkerConsumer:
             await self._start()
 
 
-STEPS = (Connection, Parking, Watchdog, Autoscaling, Tasks)
+STEPS = (Connection, Parking, Revoking, RemoteControl, Watchdog, Autoscaling, Tasks)
 """The steps of every consumer."""

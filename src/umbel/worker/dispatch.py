@@ -15,7 +15,7 @@ from umbel.worker.durations import Durations
 from umbel.worker.job import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from umbel.brokers.base import Delivery
     from umbel.config import Settings
@@ -112,7 +112,7 @@ class Dispatcher:
                 self._suspects.append(job)
                 continue
             if not executor.channel.send(
-                packets.encode_task(job.number, job.delivery.message, job.delivery.deliveries)
+                packets.encode_task(job.number, job.delivery.message, job.delivery.deliveries, job.soft)
             ):
                 break
             backlog.popleft()
@@ -132,7 +132,7 @@ class Dispatcher:
                 executor.allowance > 0
                 and executor.suspect not in executor.jobs
                 and executor.channel.send(
-                    packets.encode_task(job.number, job.delivery.message, job.delivery.deliveries)
+                    packets.encode_task(job.number, job.delivery.message, job.delivery.deliveries, job.soft)
                 )
             ):
                 self._suspects.popleft()
@@ -196,6 +196,26 @@ class Dispatcher:
 
     def forget(self, job: Job) -> None:
         self._bytes -= job.delivery.message.size
+
+    def withdraw(self, task_ids: Collection[str]) -> list[Job]:
+        """The jobs of these tasks that no executor has read; none will."""
+        for executor in self._executors():
+            if any(job.message.id in task_ids for job in executor.jobs.values()):
+                self.put_back(self.take_back(executor, 1 << 30))
+        withdrawn = [job for job in (*self._suspects, *self.backlog) if job.message.id in task_ids]
+        if withdrawn:
+            for job in self.drop_backlog():
+                if job.message.id in task_ids:
+                    self.forget(job)
+                else:
+                    self.put(job)
+        return withdrawn
+
+    def jobs(self) -> Iterator[Job]:
+        """All that are held."""
+        yield from (*self._suspects, *self.backlog, *self.waiting)
+        for executor in self._executors():
+            yield from executor.jobs.values()
 
     def drop_backlog(self) -> list[Job]:
         jobs = [*self._suspects, *self.backlog]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +19,7 @@ from umbel.brokers.base import Action, Delivery, Settled, Settlement
 from umbel.executors import packets
 from umbel.signals import after_task_publish, heartbeat_sent, task_received, task_sent
 from umbel.worker.dispatch import Dispatcher, fixed_window
+from umbel.worker.ending_tasks import Sentence
 from umbel.worker.gates import Gates
 from umbel.worker.intake import Intake
 from umbel.worker.job import Job
@@ -28,6 +29,7 @@ from umbel.worker.orphans import Orphans
 from umbel.worker.pool import UNLIMITED, ExecutorHandle, describe_exit
 from umbel.worker.switchboard import Switchboard
 from umbel.worker.telling import Telling
+from umbel.worker.time_limits import TimeLimits
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -76,6 +78,9 @@ class Flow:
         self.journal = Journal(app)
         self.orphans = Orphans()
         self.telling = Telling(app, sender)
+        self.limits = TimeLimits(app)
+        self.on_hard_limit: Callable[[float], object] | None = None
+        """Called with the lock held and a limit in seconds, when a task that has one is admitted."""
         self.dispatcher = Dispatcher(
             executors, conf.worker_prefetch_seconds, fixed_window(conf), conf.worker_crash_limit - 1
         )
@@ -85,6 +90,7 @@ class Flow:
         self._allowance = conf.worker_max_tasks_per_child or UNLIMITED
         self._lock = threading.RLock()
         self._switchboard = Switchboard()
+        self._sentences: dict[int, Sentence] = {}
         self._ending = Ending()
         self._link: Link | None = None
         self._stopping = False
@@ -98,6 +104,7 @@ class Flow:
             if link is None:
                 for job in self.dispatcher.waiting:
                     self.dispatcher.forget(job)
+                    self._sentences.pop(job.number, None)
                 self.dispatcher.waiting.clear()
             self._ending.lease_number = self.board.lease_number
             self._advance()
@@ -121,7 +128,9 @@ class Flow:
             if ready:
                 self._advance()
             ending, self._ending = self._ending, Ending(lease_number=self.board.lease_number)
-            return ending
+        if self.telling.due:
+            self.telling.tell()
+        return ending
 
     def on_deliveries(self, deliveries: list[Delivery], room: int) -> None:
         verdicts = self._verdicts(deliveries)
@@ -205,6 +214,10 @@ class Flow:
                 self._ending.settlements.append(settlement)
                 continue
             job = self.dispatcher.job(delivery)
+            if (limits := self.limits.of(delivery.message)) is not None:
+                job.hard, job.soft = limits
+                if job.hard is not None and self.on_hard_limit is not None:
+                    self.on_hard_limit(job.hard)
             if self.app.tasks[delivery.message.task].acks_late:
                 self.dispatcher.put(job)
             else:
@@ -230,10 +243,38 @@ class Flow:
                 self.dispatcher.forget(job)
                 continue
             job.acknowledged = True
-            if self._stopping:
+            if job.number in self._sentences:
+                self.dispatcher.forget(job)
+                self._end_by_force(job)
+            elif self._stopping:
                 self._give_back(job)
             else:
                 self.dispatcher.put(job)
+
+    def refuse(self, task_ids: Collection[str]) -> None:
+        """End as revoked what is held of these tasks and was not begun. Any thread."""
+        with self._lock:
+            for job in self.dispatcher.withdraw(task_ids):
+                self._left(job.message)
+                if job.lost:
+                    continue
+                settlement = self.intake.revoked(job.delivery)
+                self.journal.not_run(settlement)
+                self.telling.not_run(settlement)
+                if not job.acknowledged:
+                    self._ending.settlements.append(settlement)
+                elif settlement.result is not None:
+                    self._ending.results.append(settlement.result)
+            self._advance()
+            if self._ending:
+                self.wake()
+        if self.telling.due:
+            self.telling.tell()
+
+    def holding(self, task_ids: Collection[str]) -> set[str]:
+        """Which of these tasks are held here, begun or not. Any thread."""
+        with self._lock:
+            return {job.message.id for job in self.dispatcher.jobs() if job.message.id in task_ids}
 
     # -- reports --
 
@@ -246,15 +287,20 @@ class Flow:
                 report, fault = None, f"the outcome of the task cannot be read: {error}"
             job = self.dispatcher.finish(executor, number, report.runtime if report is not None else None)
             if job is not None:
+                self._sentences.pop(number, None)
                 self._conclude(job, report or self._refused(job, fault))
         elif kind == packets.BUNDLE:
             for each in packets.decode_bundle(packet):
                 self._on_packet(executor, each)
         elif kind == packets.REPORT:
             self._ending.results.append(packets.decode_state(packet))
-        elif kind == packets.REFUSED:
+        elif kind in (packets.REFUSED, packets.ENDED):
             job = self.dispatcher.finish(executor, number, None)
-            if job is not None:
+            if job is None:
+                return
+            if number in self._sentences:
+                self._end_by_force(job)
+            else:
                 self.orphans.end(job)
                 self._requeue(job)
         elif kind == packets.RETIRING:
@@ -290,13 +336,18 @@ class Flow:
             self._switchboard.add(executor)
             self._advance()
 
-    def retire(self, executor: ExecutorHandle) -> None:
-        """Have it end what it runs and exit; what it has not read goes to others."""
+    def retire(self, executor: ExecutorHandle, *, ending: bool = False) -> None:
+        """Have it end what it runs and exit; what it has not read goes to others. ``ending``: it is killed now, for one
+        of its tasks."""
         with self._lock:
             executor.stopping = True
+            executor.ending = executor.ending or ending
             self.dispatcher.put_back(self.dispatcher.take_back(executor, _ALL))
             executor.channel.send(packets.encode_stop())
+            if self._stopping:
+                self._give_back_unread()
             self._advance()
+            self.wake()
 
     def open_lanes(self, executor: ExecutorHandle, lanes: int) -> None:
         """Give it so many tasks at a time from now on."""
@@ -319,7 +370,10 @@ class Flow:
             executor.worked = executor.worked or bool(lost)
             if not executor.stopping:
                 logger.error("executor %d %s", executor.pid, describe_exit(status))
-            crashed, rest = self._begun_by(executor, lost)
+            crashed, rest = self._begun_by(executor, self._without_condemned(lost))
+            if executor.ending:
+                again = [job for job in crashed if not self._runs_once(job)]
+                crashed, rest = [job for job in crashed if self._runs_once(job)], again + rest
             self.dispatcher.put_back(rest + unread)
             suspects = sum(map(self.dispatcher.is_suspect, crashed))
             for job in crashed:
@@ -338,7 +392,7 @@ class Flow:
         begun = {self.board.running(slot)[0] for slot in slots}
         for slot in slots:
             self.board.end(slot)
-        if lanes == 1 and not executor.retired:
+        if lanes == 1 and not executor.retired and not executor.ending:
             return jobs[:1], jobs[1:]
         return [job for job in jobs if job.number in begun], [job for job in jobs if job.number not in begun]
 
@@ -350,7 +404,7 @@ class Flow:
         self._left(job.message)
         message, crashes = job.message, job.delivery.deliveries + 1
         reason = f"the executor that ran it {how}"
-        if job.acknowledged or self.app.tasks[message.task].reject_on_worker_lost is False:
+        if self._runs_once(job):
             self.journal.lost(message, reason, "not run again")
             self.telling.lost(message, reason)
             result = self.intake.failure(job.delivery, reason)
@@ -367,6 +421,71 @@ class Flow:
         else:
             self.journal.lost(message, reason, f"delivered again ({crashes} of {self._crash_limit})")
             self._ending.settlements.append(Settlement(job.delivery, Action.REQUEUE, count=True))
+
+    def _runs_once(self, job: Job) -> bool:
+        """Whether it is not run again when its process was lost."""
+        return job.acknowledged or self.app.tasks[job.message.task].reject_on_worker_lost is False
+
+    # -- ending tasks by force --
+
+    def message_of(self, task_id: str) -> Message | None:
+        """The message of a task that is held here and not condemned yet."""
+        with self._lock:
+            for job in self.dispatcher.jobs():
+                if job.message.id == task_id and job.number not in self._sentences:
+                    return job.message
+            return None
+
+    def condemn(self, task_id: str, sentence: Sentence) -> tuple[ExecutorHandle | None, int] | None:
+        """Pass a sentence on a task that is held here: its number, and the executor that is to be interrupted; none
+        where it had not begun, and never will. None when nothing is held that was not condemned before."""
+        with self._lock:
+            self._read_reports()
+            found = self._condemned(task_id, sentence)
+            self._advance()
+            self.wake()
+            return found
+
+    def _condemned(self, task_id: str, sentence: Sentence) -> tuple[ExecutorHandle | None, int] | None:
+        if jobs := self.dispatcher.withdraw((task_id,)):
+            for job in jobs:
+                self._sentences[job.number] = sentence
+                self._end_by_force(job)
+            return None, jobs[0].number
+        held = [(None, job) for job in self.dispatcher.waiting]
+        held += [(executor, job) for executor in self._executors() for job in executor.jobs.values()]
+        for executor, job in held:
+            if job.message.id == task_id and job.number not in self._sentences:
+                self._sentences[job.number] = sentence
+                return executor, job.number
+        return None
+
+    def condemn_running(self, executor: ExecutorHandle, job: Job, sentence: Sentence) -> bool:
+        """The same for a job that ``executor`` is known to run; False when it has ended in the meantime."""
+        with self._lock:
+            if job.number not in executor.jobs or job.number in self._sentences:
+                return False
+            self._sentences[job.number] = sentence
+            return True
+
+    def sentence_of(self, number: int) -> Sentence | None:
+        """The sentence on a job that has not ended yet."""
+        return self._sentences.get(number)
+
+    def _without_condemned(self, jobs: list[Job]) -> list[Job]:
+        """End the condemned ones of jobs whose process is gone; the others."""
+        condemned = [job for job in jobs if job.number in self._sentences]
+        for job in condemned:
+            self.dispatcher.forget(job)
+            self._end_by_force(job)
+        return [job for job in jobs if job not in condemned]
+
+    def _end_by_force(self, job: Job) -> None:
+        sentence = self._sentences.pop(job.number)
+        self._ending.results += sentence.results
+        self._conclude(job, sentence.report)
+        if sentence.tell is not None:
+            self.telling.due.append(sentence.tell)
 
     # -- stopping --
 

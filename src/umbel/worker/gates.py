@@ -51,11 +51,22 @@ class Gates:
         """Put one behind the others."""
         self._gates.append(gate)
 
+    def put_first(self, gate: Gate) -> None:
+        """Put one before the others, or leave it there; at any time, if its ``leave`` does nothing."""
+        if gate not in self._gates:
+            self._gates = [gate, *self._gates]
+
+    def remove(self, gate: Gate) -> None:
+        """Take one out that was put first."""
+        if gate in self._gates:
+            self._gates = [each for each in self._gates if each is not gate]
+
     def judge(self, deliveries: Iterable[Delivery]) -> dict[int, Settlement]:
         """What is to be done instead of running deliveries, by their ``id``. May take several round trips."""
         verdicts: dict[int, Settlement] = {}
         through = list(deliveries)
-        for at, gate in enumerate(self._gates):
+        gates = self._gates
+        for at, gate in enumerate(gates):
             if not through:
                 break
             try:
@@ -65,7 +76,7 @@ class Gates:
                 stopped = {id(each): Settlement(each, Action.REQUEUE, delay=STORE_PAUSE) for each in through}
             if stopped:
                 verdicts |= stopped
-                _leave(self._gates[:at], [each.message for each in through if id(each) in stopped])
+                _leave(gates[:at], [each.message for each in through if id(each) in stopped])
                 through = [each for each in through if id(each) not in stopped]
         return verdicts
 

@@ -9,11 +9,14 @@ from umbel.backends.base import Meta, Result
 from umbel.brokers.base import Action, Delivery, Settlement
 from umbel.codecs.exceptions import encode_exception
 from umbel.errors import EncodeError, TaskRevokedError, UmbelError, WorkerLostError
-from umbel.message import decode_headers, now
+from umbel.message import Message, decode_headers, now
 from umbel.protocol1 import upgrade_protocol1
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
+
+REVOKED = "revoked"
+"""``Settlement.reason`` of tasks that are not run because they were revoked."""
 
 SOON = 0.01
 """Seconds of remaining delay that are not worth another way through the broker."""
@@ -49,23 +52,29 @@ class Intake:
 
     def failure(self, delivery: Delivery, reason: str) -> Result | None:
         """The stored FAILURE of a task whose process was lost."""
-        return self._result(delivery, "FAILURE", WorkerLostError(reason))
+        return self.result(delivery.message, "FAILURE", WorkerLostError(reason))
 
     def unreadable(self, delivery: Delivery, reason: str) -> Result | None:
         """The stored FAILURE of a task whose outcome cannot be read."""
-        return self._result(delivery, "FAILURE", EncodeError(reason))
+        return self.result(delivery.message, "FAILURE", EncodeError(reason))
+
+    def revoked(self, delivery: Delivery) -> Settlement:
+        """The end of a task that is not run because it was revoked."""
+        result = self.result(delivery.message, "REVOKED", TaskRevokedError(REVOKED))
+        return Settlement(delivery, reason=REVOKED, result=result)
 
     def refused(self, delivery: Delivery, error: Exception) -> Settlement:
         """A task that cannot be run for this reason is dead-lettered, so that it can be replayed, and stored as
         FAILURE."""
-        result = self._result(delivery, "FAILURE", error)
+        result = self.result(delivery.message, "FAILURE", error)
         return Settlement(delivery, Action.DEAD_LETTER, reason=str(error), result=result)
 
     def _expired(self, delivery: Delivery) -> Settlement:
-        return Settlement(delivery, result=self._result(delivery, "REVOKED", TaskRevokedError("expired")))
+        return Settlement(delivery, result=self.result(delivery.message, "REVOKED", TaskRevokedError("expired")))
 
-    def _result(self, delivery: Delivery, state: str, error: Exception) -> Result | None:
-        message, backend = delivery.message, self.app.backend
+    def result(self, message: Message, state: str, error: Exception) -> Result | None:
+        """What is stored of a task that cannot store its own; None where nothing is."""
+        backend = self.app.backend
         headers = decode_headers(message.headers)
         if backend.features.knows_nothing or headers.get("ignore_result"):
             return None

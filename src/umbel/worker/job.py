@@ -13,6 +13,7 @@ class Job(Struct, eq=False, gc=False):
 
     ``acknowledged``: it was acknowledged before it began (at most once), so there is nothing left to settle but the
     result. ``lost``: the hold on its message was lost; what it brings does not count unless it is delivered again.
+    ``hard``, ``soft``: its time limits in seconds.
     """
 
     number: int
@@ -20,6 +21,8 @@ class Job(Struct, eq=False, gc=False):
     estimate: float
     acknowledged: bool = False
     lost: bool = False
+    hard: float | None = None
+    soft: float | None = None
 
     @property
     def message(self) -> Message:

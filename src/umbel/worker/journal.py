@@ -53,7 +53,7 @@ class Journal:
         elif settlement.action is Action.REQUEUE:
             logger.debug("task delayed", extra={"data": data | {"delay": round(settlement.delay, 3)}})
         else:
-            logger.warning("task expired", extra={"data": data})
+            logger.warning("task %s", settlement.reason or "expired", extra={"data": data})
 
     def lost_hold(self, message: Message) -> None:
         """A task ended here after its message was given to somebody else."""

@@ -6,17 +6,20 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from umbel.executors import packets
+from umbel.executors import interrupts, packets
 from umbel.executors.channel import SupervisorEnd, open_channel
 from umbel.executors.nursery import Exited, NurseryLost, Spawned
 from umbel.worker.job import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+    from umbel.executors.board import Board
 
 logger = logging.getLogger("umbel.worker.pool")
 
@@ -33,12 +36,16 @@ class ExecutorHandle:
     to it and is not yet reported, oldest first. ``load``: their estimated seconds. ``suspect``: number of the job
     that was sent to it although it may bring it down. ``worked``: it has begun a task. ``stopping``: it reads no more,
     and exits when what it runs has ended; ``retired``: why it has decided so by itself. ``exited``: it is gone, and its
-    channel is not to be read any more. ``allowance``: how many packets more it may be sent in its life.
+    channel is not to be read any more. ``allowance``: how many packets more it may be sent in its life. ``bell``: where
+    it is told to end single tasks, if it listens. ``ending``: it is killed for one of its tasks, for which the others
+    are not to blame.
     """
 
     __slots__ = (
         "allowance",
+        "bell",
         "channel",
+        "ending",
         "exited",
         "jobs",
         "lanes",
@@ -52,7 +59,7 @@ class ExecutorHandle:
         "worked",
     )
 
-    def __init__(self, slot: int, channel: SupervisorEnd, lanes: int = 1) -> None:
+    def __init__(self, slot: int, channel: SupervisorEnd, lanes: int = 1, bell: socket.socket | None = None) -> None:
         self.slot = slot
         self.lanes = lanes
         self.open = lanes
@@ -66,6 +73,28 @@ class ExecutorHandle:
         self.exited = False
         self.allowance = UNLIMITED
         self.retired = ""
+        self.bell = bell
+        self.ending = False
+
+    def running(self, board: Board) -> Iterator[tuple[int, float]]:
+        """Numbers of the tasks that its lanes run, and since when."""
+        for slot in range(self.slot * self.lanes, (self.slot + 1) * self.lanes):
+            number, since = board.running(slot)
+            if number:
+                yield number, since
+
+    def is_running(self, board: Board, number: int) -> bool:
+        return any(each == number for each, _ in self.running(board))
+
+    def ring(self, number: int) -> None:
+        """Ask it to end this task."""
+        if self.bell is not None:
+            interrupts.ring(self.bell, number)
+
+    def close(self) -> None:
+        self.channel.close()
+        if self.bell is not None:
+            self.bell.close()
 
 
 class ProcessSource(Protocol):
@@ -73,11 +102,11 @@ class ProcessSource(Protocol):
 
     def fileno(self) -> int: ...
 
-    def spawn(self, slot: int, fd: int) -> None: ...
+    def spawn(self, slot: int, *fds: int) -> None: ...
 
     def news(self) -> list[Spawned | Exited]: ...
 
-    def kill(self, pid: int) -> None: ...
+    def kill(self, pid: int, number: int = signal.SIGKILL) -> None: ...
 
     def close(self) -> None: ...
 
@@ -115,12 +144,16 @@ class Pool:
         lanes: int = 1,
         places: int | None = None,
         open_lanes: int | None = None,
+        *,
+        interruptible: bool = False,
     ) -> None:
+        """``interruptible``: executors end single tasks when they are told to."""
         self.nursery = nursery
         self.size = size
         self.lanes = lanes
         self.open = open_lanes or lanes
         self.owner = owner
+        self.interruptible = interruptible
         self.executors: dict[int, ExecutorHandle] = {}
         self._places = range(places or 2 * size)
         self._by_pid: dict[int, ExecutorHandle] = {}
@@ -168,14 +201,18 @@ class Pool:
 
     def _spawn(self, slot: int) -> bool:
         channel = open_channel()
-        executor = ExecutorHandle(slot, channel, self.lanes)
+        bell, theirs = interrupts.open_bell() if self.interruptible else (None, None)
+        executor = ExecutorHandle(slot, channel, self.lanes, bell)
         executor.open = self.open
         try:
-            self.nursery.spawn(slot, channel.executor_fd())
+            self.nursery.spawn(slot, channel.executor_fd(), *([theirs.fileno()] if theirs is not None else []))
         except NurseryLost:
-            channel.close()
+            executor.close()
             self._on_nursery_lost()
             return False
+        finally:
+            if theirs is not None:
+                theirs.close()
         self.executors[slot] = executor
         self.owner.on_executor_started(executor)
         return True
@@ -197,7 +234,7 @@ class Pool:
     def _on_exit(self, executor: ExecutorHandle, status: int) -> None:
         del self.executors[executor.slot]
         self.owner.on_executor_exit(executor, status)
-        executor.channel.close()
+        executor.close()
         if executor.retired:
             logger.info("executor %d was replaced: %s", executor.pid, executor.retired)
         if self._stopping:
@@ -266,7 +303,7 @@ class Pool:
         self._stopping = True
         self._loop.remove_reader(self.nursery.fileno())
         for executor in self.executors.values():
-            executor.channel.close()
+            executor.close()
         self.nursery.close()
         self.executors.clear()
 

@@ -22,15 +22,18 @@ from umbel.executors.lanes import find_lanes
 from umbel.limits.rates import RateLimits
 from umbel.signals import celeryd_after_setup, celeryd_init, worker_init, worker_shutdown, worker_shutting_down
 from umbel.worker.components import STEPS
+from umbel.worker.ending_tasks import TaskEnder
 from umbel.worker.flow import Flow
 from umbel.worker.size import size_of
 from umbel.worker.stacks import dump_on_signal
 from umbel.worker.stopping import EXIT_FAILURE, Shutdown
+from umbel.worker.time_limits import HardLimits, refuse_hard_limits
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
     from umbel.worker.consumer import WorkerConsumer
     from umbel.worker.pool import ExecutorHandle, Pool, ProcessSource
+    from umbel.worker.revocations import Revoked
     from umbel.worker.timer import Timer
 
 logger = logging.getLogger("umbel.worker")
@@ -61,6 +64,7 @@ class Worker:
     pool: Pool | None = None
     timer: Timer
     consumer: WorkerConsumer
+    revoked: Revoked
 
     def __init__(
         self,
@@ -94,6 +98,11 @@ class Worker:
         """Work waits, but nothing was claimed for ``worker_stall_timeout`` and not since either."""
         self.board = Board(self.generations * self.concurrency)
         self.flow = Flow(app, self.board, self._executors, self._notify, self._on_retired, self._on_link_broken, self)
+        self.ender = TaskEnder(
+            self.flow, self.board, lambda: self.pool, conf.worker_cancel_grace, self.kind.in_supervisor
+        )
+        self.hard_limits = HardLimits(app, self.flow, self.board, self._executors, self.ender, self.call_soon, hostname)
+        self.flow.on_hard_limit = self.hard_limits.expect
         self.rates = RateLimits(app, self.flow.gates, self.flow.intake.refused)
         self.steps: list[StartStopStep] = []
         self.hooks = HookThread("umbel-steps")
@@ -106,9 +115,12 @@ class Worker:
     def run(self) -> int:
         """Work until told to stop; returns the exit code. The process must have no other threads yet.
 
-        Raises StepError for a step that cannot be ordered, made or started; in the end, when all is stopped.
+        Raises ConfigurationError for hard time limits that the pool cannot enforce; StepError for a step that cannot be
+        ordered, made or started, in the end, when all is stopped.
         """
         self.app.finalize()
+        if self.kind.in_supervisor:
+            refuse_hard_limits(self.app, self.kind.name)
         worker_init.send(sender=self)
         celeryd_after_setup.send(sender=self.hostname, instance=self, conf=self.app.conf)
         drivers = f"{type(self.app.broker).__name__}, {type(self.app.backend).__name__}"

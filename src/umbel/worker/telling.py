@@ -71,12 +71,17 @@ class Telling:
             error = InvalidTaskError(settlement.reason)
             self.due.append(lambda: task_rejected.send(sender=self.sender, message=message, exc=error))
         elif action is Action.ACK and task_revoked.receivers:
-            self.due.append(lambda: self._revoked(message))
+            self.due.append(lambda: self._revoked(message, expired=not settlement.reason))
 
     def lost(self, message: Message, reason: str) -> None:
         """Note that a task failed because the processes that ran it died."""
         if task_failure.receivers:
-            self.due.append(lambda: self._lost(message, reason))
+            self.due.append(lambda: self.failed(message, WorkerLostError(reason)))
+
+    def failed(self, message: Message, error: Exception) -> None:
+        """Tell that a task failed whose process cannot do so. Raises UmbelError; without the flow's lock."""
+        if task_failure.receivers:
+            self._failed(message, error)
 
     def published(self, ending: Ending, stale: Collection[Settlement]) -> None:
         """These messages went out with the end of tasks, except for those of ``stale`` settlements."""
@@ -100,13 +105,21 @@ class Telling:
         if self._heartbeat is not None:
             self._heartbeat.join(1.0)
 
-    def _revoked(self, message: Message) -> None:
+    def terminated(self, message: Message, signum: int) -> None:
+        """Tell that a task was revoked while it ran, and ended. Raises UmbelError; without the flow's lock."""
+        if task_revoked.receivers:
+            self._revoked(message, expired=False, signum=signum)
+
+    def _revoked(self, message: Message, *, expired: bool, signum: int | None = None) -> None:
         task = self.app.tasks.get(message.task)
         request = self._request(message)
-        task_revoked.send(sender=task or message.task, request=request, terminated=False, signum=None, expired=True)
+        ended = signum is not None
+        task_revoked.send(
+            sender=task or message.task, request=request, terminated=ended, signum=signum, expired=expired
+        )
 
-    def _lost(self, message: Message, reason: str) -> None:
-        request, error = self._request(message), WorkerLostError(reason)
+    def _failed(self, message: Message, error: Exception) -> None:
+        request = self._request(message)
         task_failure.send(
             sender=self.app.tasks.get(message.task) or message.task,
             task_id=message.id,

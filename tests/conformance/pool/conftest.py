@@ -16,17 +16,17 @@ import services
 from conformance.pool.pools import POOLS, PoolCase
 from workers import Fleet, WorkerProcess, fleet
 
-MODULES = ("apps.ledger", "apps.lanes")
+MODULES = ("apps.ledger", "apps.lanes", "apps.overrunning")
 
 
 @contextmanager
-def place(directory: Path) -> Iterator[tuple[Fleet, ModuleType]]:
-    """An empty Redis, a fleet on it, and ``apps.lanes`` in this process."""
+def place(directory: Path, app: str = "apps.lanes") -> Iterator[tuple[Fleet, ModuleType]]:
+    """An empty Redis, a fleet on it, and the module ``app`` in this process."""
     with services.isolated("redis") as url, fleet(directory, url, url) as workers:
         os.environ.update(workers.environment)
         for name in MODULES:
             sys.modules.pop(name, None)
-        tasks = importlib.import_module("apps.lanes")
+        tasks = importlib.import_module(app)
         try:
             yield workers, tasks
         finally:
@@ -37,8 +37,8 @@ def place(directory: Path) -> Iterator[tuple[Fleet, ModuleType]]:
                 os.environ.pop(name, None)
 
 
-def start(workers: Fleet, pool: PoolCase, *arguments: str) -> WorkerProcess:
-    return workers.start(*pool.arguments, *arguments, app="apps.lanes")
+def start(workers: Fleet, pool: PoolCase, *arguments: str, app: str = "apps.lanes") -> WorkerProcess:
+    return workers.start(*pool.arguments, *arguments, app=app)
 
 
 @pytest.fixture(scope="module", params=POOLS, ids=lambda pool: pool.id)

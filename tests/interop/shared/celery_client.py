@@ -75,7 +75,12 @@ def group(size: int) -> dict[str, Any]:
     return {"values": make(add.s(number, 1) for number in range(size)).apply_async().get(timeout=20)}
 
 
-COMMANDS = {"send": send, "get": get, "count": count, "chain": chain, "group": group}
+def revoke(task_id: str) -> dict[str, Any]:
+    app.control.revoke(task_id)
+    return {"id": task_id}
+
+
+COMMANDS = {"send": send, "get": get, "count": count, "chain": chain, "group": group, "revoke": revoke}
 
 print(json.dumps("ready"), flush=True)
 for line in sys.stdin:

@@ -17,12 +17,14 @@ from umbel.brokers.sql.dialects import PostgreSQL, chunks, dialect_for
 from umbel.brokers.sql.fanout import Fanout
 from umbel.brokers.sql.locks import SQLLock
 from umbel.brokers.sql.publishing import Publishers, persist
+from umbel.brokers.sql.revocations import SQLRevocations
 from umbel.brokers.sql.routes import Routes
 from umbel.brokers.sql.rows import WRITTEN, Row, dead_letter_of, place, readable, row_of
 from umbel.brokers.sql.tables import DEAD, DELAYED, HELD, PARKED, PLACES, READY, Tables, set_up
 from umbel.errors import BrokerError
 from umbel.message import Message
 from umbel.queues import Queue
+from umbel.revocations import Revocations
 
 if TYPE_CHECKING:
     from umbel.backends.base import Backend
@@ -270,6 +272,9 @@ class SQLBroker(Broker):
 
     def lock(self, name: str, ttl: float) -> Lock:
         return SQLLock(self._link, self.dialect, name, ttl)
+
+    def revocations(self) -> Revocations:
+        return SQLRevocations(self.database, self.tables.prefix)
 
     # -- life --
 

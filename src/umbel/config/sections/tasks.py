@@ -42,12 +42,13 @@ class TaskSettings:
         old="CELERY_ACKS_ON_TIMEOUT",
     )
     task_time_limit: float | None = setting(
-        None, "Seconds after which a running task is ended by force.", old="CELERYD_TASK_TIME_LIMIT"
+        None, "Seconds after which a running task is ended by force.", old="CELERYD_TASK_TIME_LIMIT", minimum=0
     )
     task_soft_time_limit: float | None = setting(
         None,
         "Seconds after which `SoftTimeLimitExceeded` is raised inside a running task.",
         old="CELERYD_TASK_SOFT_TIME_LIMIT",
+        minimum=0,
     )
     task_track_started: bool = setting(False, "Store the state STARTED when a task begins.", old="CELERY_TRACK_STARTED")
     task_ignore_result: bool = setting(
@@ -189,6 +190,13 @@ class SendingSettings:
     publish_timeout: float = setting(
         10.0,
         "Seconds until `delay()` gives up with `PublishTimeout`: one deadline for connecting, retrying and confirming.",
+        minimum=0.001,
+        own=True,
+    )
+    task_revoke_expires: float = setting(
+        7 * 86400.0,
+        "Seconds for which a revoked task is not run. More than the longest time for which a task waits or is delayed:"
+        " after that it runs.",
         minimum=0.001,
         own=True,
     )

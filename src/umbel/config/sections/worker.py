@@ -71,6 +71,13 @@ class WorkerProcessSettings:
         minimum=0,
         own=True,
     )
+    worker_cancel_grace: float = setting(
+        0.3,
+        "Seconds that a task of a process with several lanes has to end when its hard time limit is over or it was "
+        "revoked with `terminate`; then the process is killed, and what else ran there runs again.",
+        minimum=0,
+        own=True,
+    )
     worker_proc_alive_timeout: float = setting(
         4.0,
         "Seconds a new executor process may take until it is ready.",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from umbel.app import Umbel
     from umbel.executors.board import Board
     from umbel.executors.channel import ExecutorEnd
+    from umbel.guarding import Guard
 
 
 class Station(Struct, eq=False, frozen=True):
@@ -20,7 +21,7 @@ class Station(Struct, eq=False, frozen=True):
 
     ``end``: its side of the channel, on which each task is one packet. It is for one reader at a time; several threads
     share it by a ``SharedEnd``. ``count`` lanes have the slots of the board from ``first`` on. ``hostname``: the
-    worker's node name.
+    worker's node name. ``bell``: descriptor on which kinds that are ``interruptible`` hear which task is to end.
     """
 
     app: Umbel
@@ -29,10 +30,14 @@ class Station(Struct, eq=False, frozen=True):
     first: int
     count: int
     hostname: str
+    bell: int = -1
 
-    def lane(self, index: int, end: ExecutorEnd) -> Executor:
-        """Lane ``index`` (from 0), whose ``run()`` takes one packet after the other from ``end`` until none comes."""
-        return Executor(self.app, end, self.board, self.first + index, self.hostname)
+    def lane(self, index: int, end: ExecutorEnd, guard: Guard | None = None) -> Executor:
+        """Lane ``index`` (from 0), whose ``run()`` takes one packet after the other from ``end`` until none comes.
+
+        ``guard``: how its tasks are interrupted; by default by a signal in the main thread, by exceptions in others.
+        """
+        return Executor(self.app, end, self.board, self.first + index, self.hostname, guard)
 
 
 class Lanes(ABC):
@@ -60,6 +65,9 @@ class Lanes(ABC):
 
     needs_packets: ClassVar[bool] = False
     """It waits for the channel by itself, which takes packet sockets (Linux)."""
+
+    interruptible: ClassVar[bool] = False
+    """It listens to ``station.bell`` and ends single tasks. Where it does not, the process is killed to end one."""
 
     def __init__(self, station: Station) -> None:
         self.station = station

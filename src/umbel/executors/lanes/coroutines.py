@@ -10,7 +10,8 @@ import asyncio
 import contextvars
 import logging
 import os
-from collections.abc import Callable, Coroutine
+import socket
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,9 +20,11 @@ from umbel.execution import execute_message_async
 from umbel.executors import packets
 from umbel.executors.channel import PollableEnd
 from umbel.executors.executor import LEASE_POLL, packed
+from umbel.executors.interrupts import ThreadGuard, heard, open_bell_end
 from umbel.executors.lanes.base import Lanes, Station
 from umbel.executors.lanes.blocking import BlockingWatch
 from umbel.executors.lanes.fineness import new_loop
+from umbel.guarding import TaskEnded
 from umbel.loops import use_loop_of
 
 if TYPE_CHECKING:
@@ -36,18 +39,46 @@ BUNDLE_SIZE = 32 * 1024
 """Bytes of the packets that go to the supervisor in one."""
 
 
+class LoopGuard(ThreadGuard):
+    """Of a lane of the loop: its coroutines are cancelled, what it hands to a thread is interrupted there."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def begin(self, number: int, soft: float | None) -> None:
+        super().begin(number, soft)
+        if soft is not None:
+            self._timer = asyncio.get_running_loop().call_later(soft, self.on_soft_limit, number)
+
+    def awaitable(self, coroutine: Coroutine[Any, Any, Any]) -> Awaitable[Any]:
+        """In the task of the lane, from whose end to ``finish`` nothing else runs in the loop."""
+        if self.soft is not None:
+            return self.limited(coroutine)
+        task = asyncio.current_task()
+        self._cancel = task.cancel if task is not None else None
+        return coroutine
+
+    def finish(self) -> None:
+        super().finish()
+        self._cancel = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
 class AsyncioLanes(Lanes):
     """One coroutine a lane, for tasks that wait for the network. A task that blocks the loop is named in the log."""
 
     name = "asyncio"
     default_count = 100
     needs_packets = True
+    interruptible = True
 
     def __init__(self, station: Station) -> None:
         super().__init__(station)
         assert isinstance(station.end, PollableEnd)
         self._end = station.end
         self._free = list(range(station.first + station.count - 1, station.first - 1, -1))
+        self._guards = {slot: LoopGuard() for slot in self._free}
         self._running: dict[asyncio.Task[None], int] = {}
         self._messages: dict[int, Message] = {}
         self._unsent: list[bytes] = []
@@ -67,9 +98,12 @@ class AsyncioLanes(Lanes):
         self._context = contextvars.copy_context()
         use_loop_of(self._run_from_thread)
         watch = BlockingWatch(loop, station.app.conf.worker_blocking_threshold, self._running, self._message_of)
-        with ThreadPoolExecutor(station.count, "umbel-lane") as self._threads, watch:
+        bell = open_bell_end(station.bell)
+        with ThreadPoolExecutor(station.count, "umbel-lane") as self._threads, watch, bell:
+            loop.add_reader(bell, self._on_bell, bell)
             self._take()
             await self._over
+            loop.remove_reader(bell)
 
     # -- coming in --
 
@@ -109,19 +143,26 @@ class AsyncioLanes(Lanes):
             return
         assignment = packets.decode_task(packet)
         self._messages[slot] = assignment.message
+        guard = self._guards[slot]
+        guard.begin(number, assignment.soft)
         board.begin(slot, number)
-        outcome = await execute_message_async(
-            self.station.app,
-            assignment.message,
-            hostname=self.station.hostname,
-            redelivered=assignment.message.redelivered or assignment.deliveries > 0,
-            deliveries=assignment.deliveries,
-            report=partial(self._report, number),
-            in_thread=self._in_thread,
-        )
+        try:
+            outcome = await execute_message_async(
+                self.station.app,
+                assignment.message,
+                hostname=self.station.hostname,
+                redelivered=assignment.message.redelivered or assignment.deliveries > 0,
+                deliveries=assignment.deliveries,
+                report=partial(self._report, number),
+                in_thread=self._in_thread,
+                guard=guard,
+            )
+        except TaskEnded:
+            outcome = None
         if os.getpid() != self._pid:
             os._exit(0)  # a child that the task forked came back from it: it is no executor
-        report = packets.encode_report(number, packed(outcome))
+        guard.finish()
+        report = packets.encode_ended(number) if outcome is None else packets.encode_report(number, packed(outcome))
         board.end(slot)
         self._send(report)
 
@@ -136,6 +177,13 @@ class AsyncioLanes(Lanes):
             self._end_if_done()
         elif not self._listening:
             self._take()
+
+    def _on_bell(self, bell: socket.socket) -> None:
+        number = heard(bell.recv(16))
+        if not number:
+            self._loop.remove_reader(bell)
+        for guard in self._guards.values():
+            guard.end(number)
 
     def _end_if_done(self) -> None:
         if self._stopping and not self._running and not self._unsent and not self._over.done():

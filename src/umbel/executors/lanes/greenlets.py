@@ -17,7 +17,7 @@ import sys
 import threading
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, ClassVar
@@ -25,8 +25,11 @@ from typing import Any, ClassVar
 from msgspec import Struct
 
 from umbel.executors.channel import ExecutorEnd, PollableEnd
+from umbel.executors.interrupts import heard, open_bell_end
+from umbel.executors.lanes.green_guard import Cancel, GreenGuard
 from umbel.executors.lanes.threads import ThreadLanes
 from umbel.executors.originals import original, original_module
+from umbel.guarding import Guard
 from umbel.loops import use_loop_of
 
 Wait = Callable[[int], object]
@@ -50,6 +53,27 @@ class GreenletLanes(ThreadLanes):
     def end(self) -> ExecutorEnd:
         assert isinstance(self.station.end, PollableEnd)
         return GreenEnd(self.station.end, self.wait_readable, self.wait_writable)
+
+    def guards(self) -> Sequence[Guard]:
+        from greenlet import getcurrent
+
+        guards = [GreenGuard(getcurrent, self.call_in_hub) for _ in range(self.station.count)]
+        threading.Thread(target=self._listen, args=(guards,), name="umbel-bell", daemon=True).start()
+        return guards
+
+    def _listen(self, guards: Sequence[Guard]) -> None:
+        with open_bell_end(self.station.bell) as bell:
+            while True:
+                self.wait_readable(bell.fileno())
+                number = heard(bell.recv(16))
+                if not number:
+                    return
+                for guard in guards:
+                    guard.end(number)
+
+    @abstractmethod
+    def call_in_hub(self, seconds: float, function: Callable[[], object]) -> Cancel:
+        """Have the library's own greenlet call a function later; what is returned prevents it."""
 
     @abstractmethod
     def after_fork(self) -> None:
@@ -78,6 +102,17 @@ class GeventLanes(GreenletLanes):
         import gevent
 
         gevent.reinit()
+        self._event_loop: Any = gevent.get_hub().loop
+
+    def call_in_hub(self, seconds: float, function: Callable[[], object]) -> Cancel:
+        timer = self._event_loop.timer(seconds)
+
+        def fire() -> None:
+            timer.close()
+            function()
+
+        timer.start(fire)
+        return timer.close
 
     def wait_readable(self, fd: int) -> None:
         from gevent.socket import wait_read
@@ -103,6 +138,9 @@ class EventletLanes(GreenletLanes):
     def after_fork(self) -> None:
         self._hubs: Any = importlib.import_module("eventlet.hubs")
         self._hubs.use_hub()
+
+    def call_in_hub(self, seconds: float, function: Callable[[], object]) -> Cancel:
+        return self._hubs.get_hub().schedule_call_global(seconds, function).cancel
 
     def wait_readable(self, fd: int) -> None:
         self._hubs.trampoline(fd, read=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from umbel.executors.interrupts import BellThread, SoftLimitThread, WatchedThreadGuard, open_bell_end
 from umbel.executors.lanes.base import Lanes
 from umbel.loops import close_loop
 
@@ -25,3 +26,14 @@ class SoloLanes(PreforkLanes):
 
     name = "solo"
     in_supervisor = True
+    interruptible = True
+
+    def run(self) -> None:
+        watch = SoftLimitThread()
+        guard = WatchedThreadGuard(watch)
+        BellThread(open_bell_end(self.station.bell), [guard]).start()
+        try:
+            self.station.lane(0, self.station.end, guard).run()
+        finally:
+            watch.close()
+            close_loop()
