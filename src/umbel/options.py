@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from umbel.limits.unique import Unique
 
 FROM_CONFIG = {
     "serializer": "task_serializer",
@@ -30,6 +33,10 @@ class TaskOptions:
     ``max_retries`` None is without end. ``retry_backoff``: first pause, doubled at each retry up to
     ``retry_backoff_max``; ``retry_jitter`` draws it at random. ``typing``: check arguments when the task is called;
     ``validate`` and ``pydantic``: convert them by their annotations when it runs. ``trail``: note the tasks it sends.
+
+    ``max_concurrency``: how many may run at a time in the whole cluster; with ``concurrency_key``, a format string over
+    the parameters (``"{tenant}"``) or a function that is called with the task's arguments, so many for each key.
+    ``unique``: True or ``Unique(…)``: of several equal calls only one waits or runs at a time.
     """
 
     typing: bool | None = None
@@ -42,6 +49,9 @@ class TaskOptions:
     routing_key: str | None = None
     delivery_mode: int | str | None = None
     rate_limit: str | int | float | None = None
+    max_concurrency: int | None = None
+    concurrency_key: str | Callable[..., Any] | None = None
+    unique: bool | Unique | None = None
     time_limit: float | None = None
     soft_time_limit: float | None = None
     ignore_result: bool | None = None

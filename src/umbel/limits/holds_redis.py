@@ -42,7 +42,8 @@ for at = 3, #ARGV, 5 do
     local held, waiting = prefix .. key, prefix .. 'waiting.' .. key
     local due, pace = prefix .. 'due.' .. key, prefix .. 'pace.' .. key
     redis.call('ZREMRANGEBYSCORE', held, '-inf', now)
-    for _, gone in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now - {line.FORGOTTEN * 1000:.0f}, 'LIMIT', 0, 100)) do
+    local forgotten = now - {line.FORGOTTEN * 1000:.0f}
+    for _, gone in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', forgotten, 'LIMIT', 0, 100)) do
         redis.call('ZREM', due, gone)
         redis.call('ZREM', waiting, gone)
     end

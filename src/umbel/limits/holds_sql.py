@@ -82,9 +82,7 @@ class SQLHolds:
         with self._database.borrowed() as link:
             if not self._set_up:
                 with self._setting_up:
-                    create_missing(
-                        link, _tables(self._prefix), f"{self._prefix}holds", f"{self._prefix}paces"
-                    )
+                    create_missing(link, _tables(self._prefix), f"{self._prefix}holds", f"{self._prefix}paces")
                     self._set_up = True
             with link.transaction():
                 yield link

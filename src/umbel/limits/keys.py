@@ -1,7 +1,7 @@
 """Keys from arguments: what makes a limit one of many, as one for each tenant.
 
-A key is given as a format string over the names of the task's parameters, ``"{tenant}"`` or ``"{order[shop]}-{kind}"``,
-or as a function that is called with the task's arguments. It is computed in the supervisor, from the body of the message.
+A key is given as a format string over the names of the task's parameters, ``"{tenant}"`` or ``"{order[shop]}"``, or as
+a function that is called with the task's arguments. It is computed in the supervisor, from the body of the message.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ Key = Callable[[Message], str | None]
 Raises LimitKeyError when the key itself fails.
 """
 
+Compute = Callable[[inspect.BoundArguments], Any]
+
 LONGEST = 120
 """Characters of a key that is kept as it is; a longer one is kept as its beginning and a hash."""
 
@@ -44,18 +46,10 @@ def compile_key(task: Task[..., Any], option: str) -> Key | None:
         signature = inspect.signature(task.run)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{option} of task {task.name}: its parameters cannot be known: {error}") from error
-    compute: Callable[[inspect.BoundArguments], Any]
     if isinstance(key, str):
-        template = _check_template(task, option, key, signature)
-
-        def compute(bound: inspect.BoundArguments) -> Any:
-            return template.format(**_by_name(bound))
-
+        compute = _formatting(task, option, key, signature)
     elif callable(key):
-
-        def compute(bound: inspect.BoundArguments) -> Any:
-            return key(*bound.args, **bound.kwargs)
-
+        compute = _calling(key)
     else:
         kind = type(key).__name__
         raise ConfigurationError(f"{option} of task {task.name} must be text or a function, not {kind}")
@@ -81,7 +75,11 @@ def shortened(key: str) -> str:
     return f"{key[: LONGEST - 33]}~{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 
-def _check_template(task: Task[..., Any], option: str, template: str, signature: inspect.Signature) -> str:
+def _calling(function: Callable[..., Any]) -> Compute:
+    return lambda bound: function(*bound.args, **bound.kwargs)
+
+
+def _formatting(task: Task[..., Any], option: str, template: str, signature: inspect.Signature) -> Compute:
     where = f"{option} {template!r} of task {task.name}"
     try:
         fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
@@ -95,7 +93,7 @@ def _check_template(task: Task[..., Any], option: str, template: str, signature:
             raise ConfigurationError(f"{where} names no parameter of the task: {name!r}; it has {known}")
     if not fields:
         raise ConfigurationError(f"{where} names no parameter of the task, so that it is the same for all calls")
-    return template
+    return lambda bound: template.format(**_by_name(bound))
 
 
 def _bind(app: Umbel, signature: inspect.Signature, message: Message) -> inspect.BoundArguments | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -43,6 +43,7 @@ _ALL = 1 << 30
 Verdicts = dict[int, Settlement | None]
 """What is to be done with deliveries, by their ``id``; None: run it."""
 
+_FINAL = (Action.ACK, Action.DEAD_LETTER)
 _ACTIONS = {action.value: action for action in Action}
 
 
@@ -138,8 +139,8 @@ class Flow:
     def on_settled(self, ending: Ending, settled: Settled, room: int) -> None:
         if after_task_publish.receivers or task_sent.receivers:
             self.telling.published(ending, settled.stale)
-        if ending.left:
-            self.gates.leave(ending.left)
+        if self.gates:
+            self._tell_gates(ending, settled.stale)
         verdicts = self._verdicts(settled.deliveries)
         with self._lock:
             if self._link is not None:
@@ -154,6 +155,20 @@ class Flow:
             self._advance()
         if self.telling.due:
             self.telling.tell()
+
+    def _tell_gates(self, ending: Ending, stale: list[Settlement]) -> None:
+        refused = {id(settlement) for settlement in stale}
+        over = ending.over + [
+            settlement.delivery.message
+            for settlement in ending.settlements
+            if settlement.action in _FINAL
+            and id(settlement) not in refused
+            and not _goes_on(settlement.delivery.message, settlement.publish)
+        ]
+        if ending.left:
+            self.gates.leave(ending.left)
+        if over:
+            self.gates.over(over)
 
     def on_renewed(self) -> None:
         if heartbeat_sent.receivers:
@@ -190,11 +205,15 @@ class Flow:
         if deliveries:
             self.last_progress = time.monotonic()
         for delivery in deliveries:
+            let_through = verdicts is not None and verdicts[id(delivery)] is None
             if self._stopping:
-                self._left(delivery.message)
+                if let_through:
+                    self._left(delivery.message)
                 self._ending.settlements.append(Settlement(delivery, Action.REQUEUE))
                 continue
             if self.orphans and (adopted := self.orphans.adopt(delivery)):
+                if let_through:
+                    self._left(delivery.message)
                 if isinstance(adopted, Settlement):
                     self._ending.settlements.append(adopted)
                 continue
@@ -270,6 +289,8 @@ class Flow:
         self.journal.ended(job.message, report)
         if job.acknowledged:
             self._ending.publish += report.publish
+            if self.gates and not _goes_on(job.message, report.publish):
+                self._ending.over.append(job.message)
             if report.result is not None:
                 self._ending.results.append(report.result)
             return
@@ -424,3 +445,8 @@ class Flow:
         elif link is not None:
             idle_lane = idle > 0 and not dispatcher.backlog
             link.claims.offer(dispatcher.wanted(), idle=idle_lane, window=dispatcher.held_window())
+
+
+def _goes_on(message: Message, publish: Sequence[Message]) -> bool:
+    """Whether the same task is sent again: a retry."""
+    return any(each.id == message.id for each in publish)

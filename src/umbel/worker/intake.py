@@ -55,6 +55,17 @@ class Intake:
         """The stored FAILURE of a task whose outcome cannot be read."""
         return self._result(delivery, "FAILURE", EncodeError(reason))
 
+    def refused(self, delivery: Delivery, error: Exception) -> Settlement:
+        """A task that cannot be run for this reason is dead-lettered, so that it can be replayed, and stored as
+        FAILURE."""
+        result = self._result(delivery, "FAILURE", error)
+        return Settlement(delivery, Action.DEAD_LETTER, reason=str(error), result=result)
+
+    def duplicate(self, delivery: Delivery, owner: str) -> Settlement:
+        """A call of a unique task is not run, and stored as REVOKED, when the task ``owner`` has its key."""
+        reason = f"the unique key belongs to task {owner}"
+        return Settlement(delivery, reason=reason, result=self._result(delivery, "REVOKED", TaskRevokedError(reason)))
+
     def _expired(self, delivery: Delivery) -> Settlement:
         return Settlement(delivery, result=self._result(delivery, "REVOKED", TaskRevokedError("expired")))
 

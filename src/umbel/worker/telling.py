@@ -71,7 +71,8 @@ class Telling:
             error = InvalidTaskError(settlement.reason)
             self.due.append(lambda: task_rejected.send(sender=self.sender, message=message, exc=error))
         elif action is Action.ACK and task_revoked.receivers:
-            self.due.append(lambda: self._revoked(message))
+            expired = not settlement.reason
+            self.due.append(lambda: self._revoked(message, expired))
 
     def lost(self, message: Message, reason: str) -> None:
         """Note that a task failed because the processes that ran it died."""
@@ -100,10 +101,11 @@ class Telling:
         if self._heartbeat is not None:
             self._heartbeat.join(1.0)
 
-    def _revoked(self, message: Message) -> None:
+    def _revoked(self, message: Message, expired: bool) -> None:
         task = self.app.tasks.get(message.task)
         request = self._request(message)
-        task_revoked.send(sender=task or message.task, request=request, terminated=False, signum=None, expired=True)
+        call = {"request": request, "terminated": False, "signum": None, "expired": expired}
+        task_revoked.send(sender=task or message.task, **call)
 
     def _lost(self, message: Message, reason: str) -> None:
         request, error = self._request(message), WorkerLostError(reason)
