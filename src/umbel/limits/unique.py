@@ -63,7 +63,15 @@ class Rule(Struct, frozen=True):
         return None if key is None else shortened(f"{self.name}:{key}")
 
     def claim(self, key: str, message: Message, instead_of: str = "") -> Claim:
-        ttl = self.unique.ttl + max(0.0, (message.eta or 0.0) - now())
+        """The claim of a message that is about to run."""
+        return Claim(key, message.id, self.unique.ttl, instead_of)
+
+    def claim_to_wait(self, key: str, message: Message, instead_of: str = "") -> Claim:
+        """The claim of a message that is about to be sent: what is never run, as it expires, needs its key no longer."""
+        moment = now()
+        ttl = self.unique.ttl + max(0.0, (message.eta or 0.0) - moment)
+        if message.expires is not None:
+            ttl = max(0.001, min(ttl, message.expires - moment))
         return Claim(key, message.id, ttl, instead_of)
 
 
@@ -136,7 +144,7 @@ def publish_unique(app: Umbel, messages: Sequence[Message], timeout: float) -> d
         return {}
     store = claims_of(app, keyed[0][1])
     claims = [
-        rule.claim(key, message, ANY if rule.unique.on_conflict == "replace" else "") for message, rule, key in keyed
+        rule.claim_to_wait(key, message, ANY if rule.unique.on_conflict == "replace" else "") for message, rule, key in keyed
     ]
     owners = claim_keys(app, store, claims)
     ours = [(claim.key, claim.task_id) for claim, owner in zip(claims, owners, strict=True) if owner == claim.task_id]
