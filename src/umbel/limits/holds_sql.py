@@ -79,7 +79,10 @@ class SQLHolds:
 
     @contextmanager
     def _transaction(self) -> Generator[Link]:
+        """On SQLite one that need not reach the disk: leases that a loss of power ends are of no use after it."""
         with self._database.borrowed() as link:
+            if self._database.kind == "sqlite":
+                link.run("PRAGMA synchronous=NORMAL")
             if not self._set_up:
                 with self._setting_up:
                     create_missing(link, _tables(self._prefix), f"{self._prefix}holds", f"{self._prefix}paces")
