@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from umbel.errors import LimitKeyError
-from workers import Entry, Fleet, wait_for
+from workers import Entry, Fleet, fleet, wait_for
 
 TIMEOUT = 40
 LEASE = 2.0
@@ -45,6 +46,13 @@ def test_never_more_run_at_a_time_than_allowed(limited_workers: Fleet, limited: 
     assert all(count == 1 for count in limited_workers.ledger.begun().values())
     took = max(entry.at for entry in entries) - min(entry.at for entry in entries)
     assert took < 6 * 40 * 0.1 / 3, "places do not stay empty for long"
+
+
+def test_a_worker_without_a_store_for_places_does_not_start(tmp_path: Path) -> None:
+    with fleet(tmp_path, "amqp://127.0.0.1:1//", "disabled://") as made:
+        worker = made.start("-c", "1", app="apps.limited", ready=False)
+        assert worker.process.wait(TIMEOUT) != 0
+        assert "needs a store that all workers share" in worker.output()
 
 
 def test_each_key_has_its_own_limit(limited_workers: Fleet, limited: ModuleType) -> None:
@@ -116,7 +124,9 @@ def test_places_are_kept_through_a_warm_shutdown(limited_workers: Fleet, limited
     assert first.process.wait(TIMEOUT) == 0
 
 
-def test_a_worker_that_was_frozen_gives_way_to_others_only_for_what_it_runs(limited_workers: Fleet, limited: ModuleType) -> None:
+def test_a_worker_that_was_frozen_gives_way_to_others_only_for_what_it_runs(
+    limited_workers: Fleet, limited: ModuleType
+) -> None:
     frozen = limited_workers.start("-c", "2", "-n", "frozen@test")
     ids = [limited.one_each.delay("a", 0.5).id for _ in range(4)]
     wait_for(lambda: len(limited_workers.ledger.running()) == 1, TIMEOUT)

@@ -81,7 +81,7 @@ def test_the_key_is_free_after_every_kind_of_failure(limited_workers: Fleet, lim
     failed = limited.unique_with_retry.delay("a", False)
     crashed = limited.unique_crashing.delay("a")
     expired = limited.unique.apply_async(("e",), expires=0.001)
-    with pytest.raises(Exception, match="max_retries|retried"):
+    with pytest.raises(Exception, match=r"max_retries|retried"):
         failed.get(timeout=TIMEOUT)
     with pytest.raises(WorkerLostError):
         crashed.get(timeout=TIMEOUT)

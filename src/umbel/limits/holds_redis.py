@@ -43,7 +43,7 @@ for at = 3, #ARGV, 5 do
     local due, pace = prefix .. 'due.' .. key, prefix .. 'pace.' .. key
     redis.call('ZREMRANGEBYSCORE', held, '-inf', now)
     local forgotten = now - {line.FORGOTTEN * 1000:.0f}
-    for _, gone in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', forgotten, 'LIMIT', 0, 100)) do
+    for _, gone in ipairs(redis.call('ZRANGE', due, '-inf', forgotten, 'BYSCORE', 'LIMIT', 0, 100)) do
         redis.call('ZREM', due, gone)
         redis.call('ZREM', waiting, gone)
     end

@@ -67,7 +67,7 @@ class Rule(Struct, frozen=True):
         return Claim(key, message.id, self.unique.ttl, instead_of)
 
     def claim_to_wait(self, key: str, message: Message, instead_of: str = "") -> Claim:
-        """The claim of a message that is about to be sent: what is never run, as it expires, needs its key no longer."""
+        """The claim of a message that is about to be sent: what expires first needs its key no longer."""
         moment = now()
         ttl = self.unique.ttl + max(0.0, (message.eta or 0.0) - moment)
         if message.expires is not None:
@@ -144,7 +144,8 @@ def publish_unique(app: Umbel, messages: Sequence[Message], timeout: float) -> d
         return {}
     store = claims_of(app, keyed[0][1])
     claims = [
-        rule.claim_to_wait(key, message, ANY if rule.unique.on_conflict == "replace" else "") for message, rule, key in keyed
+        rule.claim_to_wait(key, message, ANY if rule.unique.on_conflict == "replace" else "")
+        for message, rule, key in keyed
     ]
     owners = claim_keys(app, store, claims)
     ours = [(claim.key, claim.task_id) for claim, owner in zip(claims, owners, strict=True) if owner == claim.task_id]
