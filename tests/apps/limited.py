@@ -82,7 +82,7 @@ def unique_replacing(self: Any, name: str, value: int) -> int:
     return value
 
 
-@app.task(bind=True, unique=True, default_retry_delay=0.5, max_retries=1)
+@app.task(bind=True, unique=True, default_retry_delay=3, max_retries=1)
 def unique_with_retry(self: Any, name: str, succeed: bool = True) -> int:
     _run(self, 0)
     if self.request.retries == 0 or not succeed:
@@ -99,4 +99,11 @@ def unique_crashing(self: Any, name: str) -> str:
 
 @app.task(bind=True, unique=Unique(on_conflict="raise"))
 def unique_raising(self: Any, name: str) -> str:
+    return _run(self, 0)
+
+
+@app.task(bind=True, unique=True, acks_late=False)
+def unique_at_most_once(self: Any, name: str) -> str:
+    if name == "crash":
+        os.kill(os.getpid(), signal.SIGKILL)
     return _run(self, 0)

@@ -33,18 +33,18 @@ def test_calls_at_the_same_time_are_one(limited_workers: Fleet, limited: ModuleT
 
 def test_the_key_is_free_when_the_task_has_ended(limited_workers: Fleet, limited: ModuleType) -> None:
     limited_workers.start("-c", "2")
-    first = limited.unique.delay("a", 0.5)
+    first = limited.unique.delay("a", 3.0)
     wait_for(lambda: limited_workers.ledger.begun()[first.id], TIMEOUT)
-    assert limited.unique.delay(name="a", seconds=0.5).id == first.id, "running, and however it is written"
+    assert limited.unique.delay(name="a", seconds=3.0).id == first.id, "running, and however it is written"
     assert asyncio.run(_sent_async(limited)) == first.id
     first.get(timeout=TIMEOUT)
-    second = limited.unique.delay("a", 0.5)
+    second = limited.unique.delay("a", 3.0)
     assert second.id != first.id
     second.get(timeout=TIMEOUT)
 
 
 async def _sent_async(limited: ModuleType) -> str:
-    return (await limited.unique.adelay("a", 0.5)).id
+    return (await limited.unique.adelay("a", 3.0)).id
 
 
 def test_until_start_frees_the_key_when_it_runs(limited_workers: Fleet, limited: ModuleType) -> None:
@@ -164,3 +164,11 @@ def test_a_key_can_be_freed_by_hand(limited: ModuleType) -> None:
     assert limited.unique.release_unique("b") is False
     assert limited.unique.release_unique(name="a") is True
     assert limited.unique.delay("a").id != first.id
+
+
+def test_the_key_is_free_after_a_task_that_was_acknowledged_early(limited_workers: Fleet, limited: ModuleType) -> None:
+    limited_workers.start("-c", "1")
+    for name in ("well", "crash"):
+        first = limited.unique_at_most_once.delay(name)
+        wait_for(first.ready, TIMEOUT)
+        wait_for(lambda name=name, first=first: limited.unique_at_most_once.delay(name).id != first.id, TIMEOUT)

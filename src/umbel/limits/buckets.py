@@ -5,8 +5,8 @@ broker until then; the moment is kept for it, so that it does not take a second 
 handed out in the order in which tasks were first seen.
 
 What comes back late, because a queue was long or workers were gone, may still run at once, but only as far as the rate
-of what really ran allows: of a lull up to ``CATCH_UP`` seconds are made up, never more. The others get a new moment,
-behind all those that were handed out.
+of what really ran allows: of a lull up to ``CATCH_UP`` seconds are made up, never more. The others get a new moment;
+who comes back in time after that is too early in its turn, so that all are put off by the same time, in their order.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from msgspec import Struct
 SOON = 0.01
 """Seconds that a task may run before its moment: they are not worth another way through the broker."""
 
-CATCH_UP = 0.5
+CATCH_UP = 1.0
 """Seconds of unused rate that tasks which come back late may use."""
 
 KEEP = 3600.0
@@ -36,10 +36,12 @@ class Ask(Struct, frozen=True, gc=False):
 
 class Bucket(Struct):
     """``free``: from when on another task may run, by what has run; ``tail``: the first moment that nobody was given;
-    ``interval``: by which moments were handed out last."""
+    ``late``: the same of new moments for those who missed theirs; ``interval``: between moments, as they were handed
+    out last."""
 
     free: float = 0.0
     tail: float = 0.0
+    late: float = 0.0
     interval: float = 0.0
 
     def place(self, given: float | None, interval: float, now: float) -> float:
@@ -52,22 +54,23 @@ class Bucket(Struct):
         if self.interval != interval:
             self._rescale(interval, now)
         free = max(self.free, now - CATCH_UP)
-        moment = free if given is not None else max(free, self.tail, now)
+        moment = free if given is not None else max(free, self.tail, self.late, now)
         if moment <= now + SOON:
             self.free = free + interval
-            if given is None:
-                self.tail = moment + interval
-            return moment
-        moment = max(moment, self.tail)
-        self.tail = moment + interval
+        elif given is not None:
+            moment = max(moment, self.late)
+            self.late = moment + interval
+        if given is None:
+            self.tail = moment + interval
         return moment
 
     def _rescale(self, interval: float, now: float) -> None:
         """What lies ahead takes longer or shorter from now on."""
         if self.interval:
             ratio = interval / self.interval
-            self.free = min(self.free, now) + max(0.0, self.free - now) * ratio
-            self.tail = min(self.tail, now) + max(0.0, self.tail - now) * ratio
+            self.free, self.tail, self.late = (
+                min(moment, now) + max(0.0, moment - now) * ratio for moment in (self.free, self.tail, self.late)
+            )
         self.interval = interval
 
 

@@ -87,6 +87,8 @@ class Flow:
         self._lock = threading.RLock()
         self._switchboard = Switchboard()
         self._ending = Ending()
+        self._leaving: list[Message] = []
+        """Of the ending that is being settled, what gates are to be told of even if the link breaks meanwhile."""
         self._link: Link | None = None
         self._stopping = False
 
@@ -97,8 +99,11 @@ class Flow:
         with self._lock:
             self._link = link
             if link is None:
+                self._ending.left += self._leaving
+                self._leaving = []
                 for job in self.dispatcher.waiting:
                     self.dispatcher.forget(job)
+                    self._left(job.message)
                 self.dispatcher.waiting.clear()
             self._ending.lease_number = self.board.lease_number
             self._advance()
@@ -122,6 +127,7 @@ class Flow:
             if ready:
                 self._advance()
             ending, self._ending = self._ending, Ending(lease_number=self.board.lease_number)
+            self._leaving = ending.left
             return ending
 
     def on_deliveries(self, deliveries: list[Delivery], room: int) -> None:
@@ -165,6 +171,7 @@ class Flow:
             and id(settlement) not in refused
             and not _goes_on(settlement.delivery.message, settlement.publish)
         ]
+        self._leaving = []
         if ending.left:
             self.gates.leave(ending.left)
         if over:
@@ -247,6 +254,7 @@ class Flow:
             self.dispatcher.waiting.discard(job)
             if id(job.delivery) in lost:
                 self.dispatcher.forget(job)
+                self._left(job.message)
                 continue
             job.acknowledged = True
             if self._stopping:
@@ -358,8 +366,11 @@ class Flow:
             result = self.intake.failure(job.delivery, reason)
             if not job.acknowledged:
                 self._ending.settlements.append(Settlement(job.delivery, result=result))
-            elif result is not None:
-                self._ending.results.append(result)
+            else:
+                if self.gates:
+                    self._ending.over.append(message)
+                if result is not None:
+                    self._ending.results.append(result)
         elif crashes >= self._crash_limit and not in_doubt:
             reason = f"{reason}; {crashes} times now"
             self.journal.lost(message, reason, "dead-lettered")
