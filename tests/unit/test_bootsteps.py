@@ -164,7 +164,7 @@ def test_a_step_that_requires_itself() -> None:
     [
         (
             "Nope",
-            "asks for 'Nope', but the worker has no such step; it has Signals, Health, Timer, SharedLimits, Pool, Consumer",
+            "but the worker has no such step; it has Signals, Health, Timer, SharedLimits, Pool, Consumer",
         ),
         ("celery.worker.consumer:Gossip", "the worker has no such step"),
         ("no_such_module:Step", "no module 'no_such_module'"),
