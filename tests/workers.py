@@ -153,16 +153,18 @@ class Fleet:
             **environment,
         }
         self.workers: list[WorkerProcess] = []
+        self.app = "apps.ledger"
+        """The module of the application that workers run."""
 
     def start(
         self,
         *arguments: str,
         environment: dict[str, str] | None = None,
         ready: bool = True,
-        app: str = "apps.ledger",
+        app: str = "",
     ) -> WorkerProcess:
         log = self.directory / f"worker-{len(self.workers)}.log"
-        worker = WorkerProcess(self.environment | (environment or {}), log, *arguments, app=app)
+        worker = WorkerProcess(self.environment | (environment or {}), log, *arguments, app=app or self.app)
         self.workers.append(worker)
         return worker.wait_ready() if ready else worker
 

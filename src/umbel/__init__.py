@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from umbel.autoscaling import Autoscaler as Autoscaler
     from umbel.current import current_app as current_app
     from umbel.current import current_task as current_task
+    from umbel.errors import DuplicateTaskError as DuplicateTaskError
     from umbel.errors import Ignore as Ignore
     from umbel.errors import MaxRetriesExceededError as MaxRetriesExceededError
     from umbel.errors import Reject as Reject
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from umbel.groups import GroupResult as GroupResult
     from umbel.groups import ResultSet as ResultSet
     from umbel.joining import allow_join_result as allow_join_result
+    from umbel.limits.unique import Unique as Unique
     from umbel.message import new_id
     from umbel.middleware import Middleware as Middleware
     from umbel.queues import Exchange as Exchange
@@ -56,6 +58,7 @@ _HOMES = {
     "Autoscaler": "autoscaling",
     "current_app": "current",
     "current_task": "current",
+    "DuplicateTaskError": "errors",
     "Ignore": "errors",
     "MaxRetriesExceededError": "errors",
     "Reject": "errors",
@@ -65,6 +68,7 @@ _HOMES = {
     "UmbelError": "errors",
     "GroupResult": "groups",
     "ResultSet": "groups",
+    "Unique": "limits.unique",
     "uuid": "message",
     "Middleware": "middleware",
     "Exchange": "queues",
@@ -85,6 +89,7 @@ _ALIASES = {"uuid": "new_id"}
 __all__ = [
     "AsyncResult",
     "Autoscaler",
+    "DuplicateTaskError",
     "EagerResult",
     "Exchange",
     "GroupResult",
@@ -102,6 +107,7 @@ __all__ = [
     "TimeoutError",
     "Umbel",
     "UmbelError",
+    "Unique",
     "__version__",
     "allow_join_result",
     "current_app",

@@ -22,7 +22,7 @@ from umbel.discovery import Discovery, annotate, import_modules
 from umbel.errors import ConfigurationError
 from umbel.middleware import MiddlewareStack
 from umbel.opening import open_backend, open_broker
-from umbel.publishing import adopt, publish
+from umbel.publishing import adopt, publish, send
 from umbel.registry import TaskRegistry, shared_makers
 from umbel.sending import prepare, publish_deadline
 from umbel.signals import import_modules as import_modules_signal
@@ -351,8 +351,9 @@ class Umbel:
         **options: Any,
     ) -> AsyncResult[Any]:
         """Send a task by its name, known here or not. Options and errors as of ``Task.apply_async``."""
-        message, sent = self._by_name(name, args, kwargs, options)
-        self.publish([message], publish_deadline(self, options))
+        message = self._by_name(name, args, kwargs, options)
+        sent_id = send(self, self.tasks.get(name), message, publish_deadline(self, options))
+        sent = self.AsyncResult(sent_id, task_name=name)
         self.adopt(sent, options)
         return sent
 
@@ -366,18 +367,17 @@ class Umbel:
         """As ``send_task``; the event loop is not blocked meanwhile."""
         import asyncio
 
-        message, sent = self._by_name(name, args, kwargs, options)
-        await asyncio.to_thread(self.publish, [message], publish_deadline(self, options))
+        message = self._by_name(name, args, kwargs, options)
+        timeout = publish_deadline(self, options)
+        sent_id = await asyncio.to_thread(send, self, self.tasks.get(name), message, timeout)
+        sent = self.AsyncResult(sent_id, task_name=name)
         self.adopt(sent, options)
         return sent
 
-    def _by_name(
-        self, name: str, args: Any, kwargs: Any, options: Mapping[str, Any]
-    ) -> tuple[Message, AsyncResult[Any]]:
+    def _by_name(self, name: str, args: Any, kwargs: Any, options: Mapping[str, Any]) -> Message:
         if self.conf.task_always_eager:
             log.warning("task_always_eager has no effect on send_task: task=%s", name)
-        message = prepare(self, name, args, kwargs, options)
-        return message, self.AsyncResult(message.id, task_name=name)
+        return prepare(self, name, args, kwargs, options)
 
     def send_many(self, signatures: Iterable[Mapping[str, Any]], **options: Any) -> list[Any]:
         """Send many calls in one round trip; their results in the same order."""

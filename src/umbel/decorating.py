@@ -64,12 +64,23 @@ def make_task(
     return filter(task) if filter is not None else task
 
 
+def check_limits(task: Task[..., Any]) -> None:
+    """Raise ConfigurationError for limits of a task that cannot be kept."""
+    from umbel.limits.holds import concurrency_limit
+    from umbel.limits.unique import unique_rule
+
+    concurrency_limit(task)
+    unique_rule(task)
+
+
 def add_task(app: Umbel, task: Task[..., Any], name: str, options: Mapping[str, Any]) -> None:
     """Register a task object under ``name``."""
     task.name = name
     task.app = app
     classes = {key: getattr(task, key) for key in ("autoretry_for", "dont_autoretry_for", "throws")}
     set_options(task, {**classes, **options})
+    if task.max_concurrency is not None or task.concurrency_key is not None or task.unique:
+        check_limits(task)
     app.registered[name] = task
     if app.finalized:
         app.bind_task(task)

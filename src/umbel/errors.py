@@ -64,6 +64,19 @@ class LimitKeyError(UmbelError):
     """The key of a limit cannot be computed from the arguments of a task."""
 
 
+class DuplicateTaskError(UmbelError):
+    """A call of a unique task was not sent: its key belongs to another call. ``task_id``: the id of that one."""
+
+    def __init__(self, task: str, task_id: str, key: str) -> None:
+        super().__init__(f"task {task} is unique, and {task_id} has the key {key!r}")
+        self.task = task
+        self.task_id = task_id
+        self.key = key
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.task, self.task_id, self.key)
+
+
 # -- messages --------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from umbel.limits.unique import Unique
 
 FROM_CONFIG = {
     "serializer": "task_serializer",
@@ -35,6 +38,10 @@ class TaskOptions:
     ``rate_limit``: tasks per second, or text such as ``"100/m"``; 0 for none. ``rate_limit_scope``: ``"worker"`` (each
     worker by itself) or ``"cluster"``. ``rate_limit_key``: what has a limit of its own, as a format string over the
     parameters (``"{tenant}"``) or a function that is called with the task's arguments.
+
+    ``max_concurrency``: how many may run at a time in the whole cluster; with ``concurrency_key``, a format string over
+    the parameters (``"{tenant}"``) or a function that is called with the task's arguments, so many for each key.
+    ``unique``: True or ``Unique(…)``: of several equal calls only one waits or runs at a time.
     """
 
     typing: bool | None = None
@@ -49,6 +56,9 @@ class TaskOptions:
     rate_limit: str | int | float | None = None
     rate_limit_scope: str | None = None
     rate_limit_key: str | Callable[..., Any] | None = None
+    max_concurrency: int | None = None
+    concurrency_key: str | Callable[..., Any] | None = None
+    unique: bool | Unique | None = None
     time_limit: float | None = None
     soft_time_limit: float | None = None
     ignore_result: bool | None = None

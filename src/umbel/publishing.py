@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from umbel.groups import GroupResult
     from umbel.message import Message
     from umbel.result import AsyncResult
+    from umbel.task import Task
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 
@@ -38,6 +39,17 @@ def publish(app: Umbel, declared: set[str], messages: Sequence[Message], timeout
     broker.publish(messages, max(0.001, deadline - time.monotonic()))
     if after_task_publish.receivers or task_sent.receivers:
         after_publish(messages)
+
+
+def send(app: Umbel, task: Task[..., Any] | None, message: Message, timeout: float) -> str:
+    """Publish one message, if ``task`` is unique only where no other call has its key; the id of the call that has it,
+    otherwise its own. Raises what ``Umbel.publish`` does, DuplicateTaskError."""
+    if task is not None and task.unique:
+        from umbel.limits.unique import publish_unique
+
+        return publish_unique(app, [message], timeout).get(message.id, message.id)
+    app.publish([message], timeout)
+    return message.id
 
 
 def _persist(failure: str, call: Callable[[float], object], deadline: float) -> None:

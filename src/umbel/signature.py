@@ -314,5 +314,17 @@ def send_many(app: Umbel, signatures: Iterable[Mapping[str, Any]], **options: An
         messages += made
         results.append(result)
     if messages:
-        app.publish(messages, publish_deadline(app, options))
+        return _publish_many(app, messages, results, publish_deadline(app, options))
     return results
+
+
+def _publish_many(app: Umbel, messages: list[Message], results: list[Any], timeout: float) -> list[Any]:
+    """The results of messages sent; those of unique tasks whose keys other calls have are the results of these."""
+    tasks = app.tasks
+    if not any((task := tasks.get(message.task)) is not None and task.unique for message in messages):
+        app.publish(messages, timeout)
+        return results
+    from umbel.limits.unique import publish_unique
+
+    existing = publish_unique(app, messages, timeout)
+    return [app.AsyncResult(existing[result.id]) if result.id in existing else result for result in results]

@@ -14,6 +14,7 @@ from umbel import result
 from umbel.current import current_request, drop_request, pop_request, push_request
 from umbel.errors import MaxRetriesExceededError, OperationalError
 from umbel.options import FROM_CONFIG, TaskOptions
+from umbel.publishing import send
 from umbel.request import Request
 from umbel.sending import defaults_of, prepare, publish_deadline
 from umbel.validation import Checker, compile_checker
@@ -97,15 +98,15 @@ class Task(TaskOptions, Generic[P, R]):
         """Send the task with arguments and options; returns when the broker has it for sure.
 
         Raises TypeError (arguments do not fit the function, unknown option), EncodeError, MessageTooLarge,
-        UnroutableMessage, PublishTimeout or OperationalError (nothing was confirmed within the deadline).
+        UnroutableMessage, PublishTimeout or OperationalError (nothing was confirmed within the deadline). Of a
+        ``unique`` task the result may be that of an earlier call; DuplicateTaskError where that is asked for.
         """
         app = self.app
         given = self._options(args, kwargs, task_id, link, link_error, shadow, options)
         if app.conf.task_always_eager:
             return self._apply_instead(args, kwargs, given)
         message = prepare(app, self.name, args, kwargs, given, self)
-        sent = self.AsyncResult(message.id)
-        app.publish([message], publish_deadline(app, given))
+        sent = self.AsyncResult(send(app, self, message, publish_deadline(app, given)))
         app.adopt(sent, given)
         return sent
 
@@ -132,10 +133,15 @@ class Task(TaskOptions, Generic[P, R]):
         if app.conf.task_always_eager:
             return await asyncio.to_thread(self._apply_instead, args, kwargs, given)
         message = prepare(app, self.name, args, kwargs, given, self)
-        sent = self.AsyncResult(message.id)
-        await asyncio.to_thread(app.publish, [message], publish_deadline(app, given))
+        sent = self.AsyncResult(await asyncio.to_thread(send, app, self, message, publish_deadline(app, given)))
         app.adopt(sent, given)
         return sent
+
+    def release_unique(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Free the unique key of a call with these arguments, whoever has it, as after a purge; whether anybody had."""
+        from umbel.limits.unique import release_unique
+
+        return release_unique(self, prepare(self.app, self.name, args, kwargs, {}, self))
 
     def _options(
         self,
@@ -184,6 +190,7 @@ class Task(TaskOptions, Generic[P, R]):
             self.__dict__.pop("_send_defaults", None)
             self.__dict__.pop("_checker", None)
             self.__dict__.pop("_plan", None)
+            self.__dict__.pop("_unique_rule", None)
 
     def shadow_name(self, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> str | None:
         """Override: the name to show for one call in logs and events."""

@@ -42,6 +42,28 @@ def workers(urls: tuple[str, str], tmp_path: Path) -> Iterator[Fleet]:
 
 
 @pytest.fixture
+def limited_workers(urls: tuple[str, str], tmp_path: Path) -> Iterator[Fleet]:
+    """Workers of ``apps.holding``, with a lease of ``HOLDING_LEASE`` seconds; none started yet."""
+    with fleet(tmp_path, *urls, HOLDING_LEASE="2") as made:
+        made.app = "apps.holding"
+        yield made
+
+
+@pytest.fixture
+def limited(limited_workers: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """``apps.holding`` in this process, connected to the same broker as the workers."""
+    for name, value in limited_workers.environment.items():
+        monkeypatch.setenv(name, value)
+    sys.modules.pop("apps.holding", None)
+    sys.modules.pop("apps.ledger", None)
+    module = importlib.import_module("apps.holding")
+    yield module
+    module.app.close()
+    sys.modules.pop("apps.holding", None)
+    sys.modules.pop("apps.ledger", None)
+
+
+@pytest.fixture
 def tasks(workers: Fleet) -> Iterator[ModuleType]:
     """``apps.ledger`` in this process, connected to the same broker as the workers."""
     os.environ.update(workers.environment)

@@ -115,7 +115,7 @@ def test_steps_are_named_by_label() -> None:
 @pytest.mark.parametrize("required", ["celery.worker.components:Pool", "celery.worker:Pool", "Pool"])
 def test_celerys_names_of_steps_are_known(required: str) -> None:
     order = order_steps([make_step("Mine", requires=(required,))], "worker", components.STEPS)
-    assert names(order) == ["Signals", "Timer", "Health", "Pool", "Mine", "Consumer"]
+    assert names(order) == ["Signals", "Timer", "SharedLimits", "Health", "Pool", "Mine", "Consumer"]
 
 
 @pytest.mark.parametrize("required", ["celery.worker.consumer:Connection", "celery.worker.consumer.tasks:Tasks"])
@@ -162,7 +162,10 @@ def test_a_step_that_requires_itself() -> None:
 @pytest.mark.parametrize(
     ("required", "says"),
     [
-        ("Nope", "asks for 'Nope', but the worker has no such step; it has Signals, Health, Timer, Pool, Consumer"),
+        (
+            "Nope",
+            "but the worker has no such step; it has Signals, Health, Timer, SharedLimits, Pool, Consumer",
+        ),
         ("celery.worker.consumer:Gossip", "the worker has no such step"),
         ("no_such_module:Step", "no module 'no_such_module'"),
         ("a_module_of_steps:Nope", "no class of steps"),
@@ -517,7 +520,7 @@ def test_the_graph_in_dot() -> None:
     optional = make_step("Optional", requires=("Pool",), conditional=True, label='a "label"')
     text = draw([Blueprint([optional], "worker", default_steps=components.STEPS)])
     assert 'subgraph "cluster_worker" {' in text
-    assert r'[label="5 a \"label\"", style="filled,dashed"];' in text
+    assert r'[label="6 a \"label\"", style="filled,dashed"];' in text
     assert f'"worker:{optional.name}" -> "worker:umbel.worker.components.Pool";' in text
     assert text.count("{") == text.count("}") == 2
 

@@ -5,6 +5,7 @@ entry point is not imported by whoever opens it.
 """
 
 import ast
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -56,6 +57,9 @@ LAYERS: Mapping[str, int] = {
 CONTRACTS = ("brokers", "backends", "brokers.base", "backends.base")
 """All that layers between the drivers and the top may import of the driver packages."""
 
+STORE_OF_LIMITS = re.compile(r"limits\.\w+_(memory|redis|sql)")
+"""What keeps limits in a system uses the connections of its driver; it is found by name, as a driver is."""
+
 
 @dataclass(frozen=True)
 class Import:
@@ -81,6 +85,8 @@ def broken_rule(found: Import) -> str | None:
     if imported > importer:
         return "imports point from the top of the design's list to its bottom"
     package = found.target.partition(".")[0]
+    if STORE_OF_LIMITS.fullmatch(found.module):
+        return None
     if importer in (APPLICATION, WORKER) and package in ("brokers", "backends") and found.target not in CONTRACTS:
         return "a driver is found through its entry point; only the contracts may be imported"
     return None

@@ -13,6 +13,7 @@ from umbel.signals import worker_ready
 from umbel.worker import pool, timer
 from umbel.worker.consumer import WorkerConsumer
 from umbel.worker.health import HealthServer
+from umbel.worker.limiting import SharedLimits
 from umbel.worker.sources import open_source
 from umbel.worker.stacks import StackDumper
 from umbel.worker.stopping import Shutdown
@@ -168,5 +169,5 @@ class Consumer(StartStopStep):
         return obj.consumer.blueprint.info(obj.consumer)
 
 
-STEPS = (Signals, Health, Timer, Pool, Consumer)
+STEPS = (Signals, Health, Timer, SharedLimits, Pool, Consumer)
 """The steps of every worker."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -45,6 +45,7 @@ _ALL = 1 << 30
 Verdicts = dict[int, Settlement | None]
 """What is to be done with deliveries, by their ``id``; None: run it."""
 
+_FINAL = (Action.ACK, Action.DEAD_LETTER)
 _ACTIONS = {action.value: action for action in Action}
 
 
@@ -92,6 +93,8 @@ class Flow:
         self._switchboard = Switchboard()
         self._sentences: dict[int, Sentence] = {}
         self._ending = Ending()
+        self._leaving: list[Message] = []
+        """Of the ending that is being settled, what gates are to be told of even if the link breaks meanwhile."""
         self._link: Link | None = None
         self._stopping = False
 
@@ -102,9 +105,12 @@ class Flow:
         with self._lock:
             self._link = link
             if link is None:
+                self._ending.left += self._leaving
+                self._leaving = []
                 for job in self.dispatcher.waiting:
                     self.dispatcher.forget(job)
                     self._sentences.pop(job.number, None)
+                    self._left(job.message)
                 self.dispatcher.waiting.clear()
             self._ending.lease_number = self.board.lease_number
             self._advance()
@@ -128,6 +134,7 @@ class Flow:
             if ready:
                 self._advance()
             ending, self._ending = self._ending, Ending(lease_number=self.board.lease_number)
+            self._leaving = ending.left
         if self.telling.due:
             self.telling.tell()
         return ending
@@ -147,8 +154,8 @@ class Flow:
     def on_settled(self, ending: Ending, settled: Settled, room: int) -> None:
         if after_task_publish.receivers or task_sent.receivers:
             self.telling.published(ending, settled.stale)
-        if ending.left:
-            self.gates.leave(ending.left)
+        if self.gates:
+            self._tell_gates(ending, settled.stale)
         verdicts = self._verdicts(settled.deliveries)
         with self._lock:
             if self._link is not None:
@@ -163,6 +170,21 @@ class Flow:
             self._advance()
         if self.telling.due:
             self.telling.tell()
+
+    def _tell_gates(self, ending: Ending, stale: list[Settlement]) -> None:
+        refused = {id(settlement) for settlement in stale}
+        over = ending.over + [
+            settlement.delivery.message
+            for settlement in ending.settlements
+            if settlement.action in _FINAL
+            and id(settlement) not in refused
+            and not _goes_on(settlement.delivery.message, settlement.publish)
+        ]
+        self._leaving = []
+        if ending.left:
+            self.gates.leave(ending.left)
+        if over:
+            self.gates.over(over)
 
     def on_renewed(self) -> None:
         if heartbeat_sent.receivers:
@@ -199,11 +221,15 @@ class Flow:
         if deliveries:
             self.last_progress = time.monotonic()
         for delivery in deliveries:
+            let_through = verdicts is not None and verdicts[id(delivery)] is None
             if self._stopping:
-                self._left(delivery.message)
+                if let_through:
+                    self._left(delivery.message)
                 self._ending.settlements.append(Settlement(delivery, Action.REQUEUE))
                 continue
             if self.orphans and (adopted := self.orphans.adopt(delivery)):
+                if let_through:
+                    self._left(delivery.message)
                 if isinstance(adopted, Settlement):
                     self._ending.settlements.append(adopted)
                 continue
@@ -241,6 +267,7 @@ class Flow:
             self.dispatcher.waiting.discard(job)
             if id(job.delivery) in lost:
                 self.dispatcher.forget(job)
+                self._left(job.message)
                 continue
             job.acknowledged = True
             if job.number in self._sentences:
@@ -319,6 +346,8 @@ class Flow:
         self.journal.ended(job.message, report)
         if job.acknowledged:
             self._ending.publish += report.publish
+            if self.gates and not _goes_on(job.message, report.publish):
+                self._ending.over.append(job.message)
             if report.result is not None:
                 self._ending.results.append(report.result)
             return
@@ -410,8 +439,11 @@ class Flow:
             result = self.intake.failure(job.delivery, reason)
             if not job.acknowledged:
                 self._ending.settlements.append(Settlement(job.delivery, result=result))
-            elif result is not None:
-                self._ending.results.append(result)
+            else:
+                if self.gates:
+                    self._ending.over.append(message)
+                if result is not None:
+                    self._ending.results.append(result)
         elif crashes >= self._crash_limit and not in_doubt:
             reason = f"{reason}; {crashes} times now"
             self.journal.lost(message, reason, "dead-lettered")
@@ -577,3 +609,8 @@ class Flow:
         elif link is not None:
             idle_lane = idle > 0 and not dispatcher.backlog
             link.claims.offer(dispatcher.wanted(), idle=idle_lane, window=dispatcher.held_window())
+
+
+def _goes_on(message: Message, publish: Sequence[Message]) -> bool:
+    """Whether the same task is sent again: a retry."""
+    return any(each.id == message.id for each in publish)

@@ -7,7 +7,7 @@ deliveries at a time. A worker none of whose tasks is concerned has no gates, an
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from umbel.brokers.base import Action, Delivery, Settlement
@@ -43,6 +43,7 @@ class Gates:
 
     def __init__(self, gates: Iterable[Gate] = ()) -> None:
         self._gates = list(gates)
+        self._over: list[Callable[[Sequence[Message]], None]] = []
 
     def __bool__(self) -> bool:
         return bool(self._gates)
@@ -83,6 +84,19 @@ class Gates:
     def leave(self, messages: Sequence[Message]) -> None:
         """See ``Gate.leave``."""
         _leave(self._gates, messages)
+
+    def when_over(self, tell: Callable[[Sequence[Message]], None]) -> None:
+        """Call ``tell`` with tasks that came to their end: run, refused or dead-lettered, not to be delivered again.
+        It may raise UmbelError. To be said before the worker claims anything."""
+        self._over.append(tell)
+
+    def over(self, messages: Sequence[Message]) -> None:
+        """See ``when_over``."""
+        for tell in self._over:
+            try:
+                tell(messages)
+            except UmbelError as error:
+                logger.warning("the end of %d tasks could not be told: %s", len(messages), error)
 
 
 def _leave(gates: Iterable[Gate], messages: Sequence[Message]) -> None:

@@ -69,6 +69,12 @@ class Intake:
         result = self.result(delivery.message, "FAILURE", error)
         return Settlement(delivery, Action.DEAD_LETTER, reason=str(error), result=result)
 
+    def duplicate(self, delivery: Delivery, owner: str) -> Settlement:
+        """A call of a unique task is not run, and stored as REVOKED, when the task ``owner`` has its key."""
+        reason = f"the unique key belongs to task {owner}"
+        result = self.result(delivery.message, "REVOKED", TaskRevokedError(reason))
+        return Settlement(delivery, reason=reason, result=result)
+
     def _expired(self, delivery: Delivery) -> Settlement:
         return Settlement(delivery, result=self.result(delivery.message, "REVOKED", TaskRevokedError("expired")))
 

@@ -52,6 +52,8 @@ class Journal:
             logger.warning("task is not known here, message parked", extra={"data": data})
         elif settlement.action is Action.REQUEUE:
             logger.debug("task delayed", extra={"data": data | {"delay": round(settlement.delay, 3)}})
+        elif settlement.reason:
+            logger.warning("task not run", extra={"data": data | {"reason": settlement.reason}})
         else:
             logger.warning("task %s", settlement.reason or "expired", extra={"data": data})
 

@@ -49,6 +49,8 @@ class Ending:
     """Acknowledged before they run; reported by ``on_acknowledged``."""
     left: list[Message] = field(default_factory=list[Message])
     """What gates let through and has come to an end here; kept only where there are gates."""
+    over: list[Message] = field(default_factory=list[Message])
+    """Of what was acknowledged early, and where there are gates: what has ended for good."""
     lease_number: int = 0
     """The lease under which it was submitted."""
 

@@ -127,8 +127,8 @@ class Worker:
         logger.debug("drivers were loaded once, before executors are forked: %s", drivers)
         dump_on_signal()
         try:
-            self.rates.read()
             self.blueprint.apply(self, **self.options)
+            self.rates.read()  # their gate is the last, behind those of the steps
             gc.freeze()
             gc.set_threshold(_GARBAGE_THRESHOLD)
             asyncio.run(self._main())
