@@ -22,6 +22,12 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from umbel.app import Umbel as Umbel
+    from umbel.canvas import chain as chain
+    from umbel.canvas import chord as chord
+    from umbel.canvas import chunks as chunks
+    from umbel.canvas import group as group
+    from umbel.canvas import xmap as xmap
+    from umbel.canvas import xstarmap as xstarmap
     from umbel.current import current_app as current_app
     from umbel.current import current_task as current_task
     from umbel.errors import Ignore as Ignore
@@ -43,15 +49,21 @@ if TYPE_CHECKING:
     from umbel.result import AsyncResult as AsyncResult
     from umbel.result import EagerResult as EagerResult
     from umbel.signature import Signature as Signature
-    from umbel.signature import group as group
     from umbel.signature import maybe_signature as maybe_signature
     from umbel.signature import signature as signature
+    from umbel.signature import subtask as subtask
     from umbel.task import Task as Task
 
     uuid = new_id
 
 _HOMES = {
     "Umbel": "app",
+    "chain": "canvas",
+    "chord": "canvas",
+    "chunks": "canvas",
+    "group": "canvas",
+    "xmap": "canvas",
+    "xstarmap": "canvas",
     "current_app": "current",
     "current_task": "current",
     "Ignore": "errors",
@@ -73,9 +85,9 @@ _HOMES = {
     "EagerResult": "result",
     "allow_join_result": "joining",
     "Signature": "signature",
-    "group": "signature",
     "maybe_signature": "signature",
     "signature": "signature",
+    "subtask": "signature",
     "Task": "task",
 }
 _ALIASES = {"uuid": "new_id"}
@@ -101,13 +113,19 @@ __all__ = [
     "UmbelError",
     "__version__",
     "allow_join_result",
+    "chain",
+    "chord",
+    "chunks",
     "current_app",
     "current_task",
     "group",
     "maybe_signature",
     "shared_task",
     "signature",
+    "subtask",
     "uuid",
+    "xmap",
+    "xstarmap",
 ]
 
 

@@ -218,11 +218,14 @@ class Umbel:
         """Add the shared tasks and give every task its settings. Idempotent; done on first use."""
         if self.finalized:
             return
+        from umbel.canvas.builtin import add_builtin_tasks
+
         with self._lock:
             if self.finalized:
                 return
             for make in shared_makers():
                 make(self)
+            add_builtin_tasks(self)
             for task in list(self.registered.values()):
                 self.bind_task(task)
             self.finalized = True

@@ -11,7 +11,7 @@ import struct
 import msgspec
 from msgspec import Struct
 
-from umbel.backends.base import Result
+from umbel.backends.base import Part, Result
 from umbel.message import Message
 
 _HEAD = struct.Struct("<QB")
@@ -48,6 +48,8 @@ class Report(Struct, array_like=True, gc=False):
     reason: str = ""
     error: str = ""
     traceback: str | None = None
+    parts: tuple[Part, ...] = ()
+    closes: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()

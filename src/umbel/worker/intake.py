@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING
 
-from umbel.backends.base import Meta, Result
+from umbel.backends.base import Meta, Part, Result
 from umbel.brokers.base import Action, Delivery, Settlement
+from umbel.canvas.members import lost_parts
 from umbel.codecs.exceptions import encode_exception
 from umbel.errors import EncodeError, TaskRevokedError, UmbelError, WorkerLostError
 from umbel.message import decode_headers, now
@@ -14,6 +15,9 @@ from umbel.protocol1 import upgrade_protocol1
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
+    from umbel.message import Message
+
+Consequences = tuple[Result | None, tuple[Part, ...]]
 
 SOON = 0.01
 """Seconds of remaining delay that are not worth another way through the broker."""
@@ -42,24 +46,30 @@ class Intake:
             return Settlement(delivery, Action.REQUEUE, delay=delay)
         if delivery.deliveries >= self.delivery_limit:
             times = f"delivered {delivery.deliveries} times without coming to an end"
-            return Settlement(delivery, Action.DEAD_LETTER, reason=times, result=self.failure(delivery, times))
+            result, parts = self.failure(delivery, times)
+            return Settlement(delivery, Action.DEAD_LETTER, reason=times, result=result, parts=parts)
         if message.task not in self.app.tasks:
             return Settlement(delivery, Action.PARK)
         return None
 
-    def failure(self, delivery: Delivery, reason: str) -> Result | None:
-        """The stored FAILURE of a task whose process was lost."""
-        return self._result(delivery, "FAILURE", WorkerLostError(reason))
+    def failure(self, delivery: Delivery, reason: str) -> Consequences:
+        """What is stored of a task whose process was lost."""
+        return self.consequences(delivery.message, "FAILURE", WorkerLostError(reason))
 
-    def unreadable(self, delivery: Delivery, reason: str) -> Result | None:
-        """The stored FAILURE of a task whose outcome cannot be read."""
-        return self._result(delivery, "FAILURE", EncodeError(reason))
+    def unreadable(self, delivery: Delivery, reason: str) -> Consequences:
+        """What is stored of a task whose outcome cannot be read."""
+        return self.consequences(delivery.message, "FAILURE", EncodeError(reason))
 
     def _expired(self, delivery: Delivery) -> Settlement:
-        return Settlement(delivery, result=self._result(delivery, "REVOKED", TaskRevokedError("expired")))
+        result, parts = self.consequences(delivery.message, "REVOKED", TaskRevokedError("expired"))
+        return Settlement(delivery, result=result, parts=parts)
 
-    def _result(self, delivery: Delivery, state: str, error: Exception) -> Result | None:
-        message, backend = delivery.message, self.app.backend
+    def consequences(self, message: Message, state: str, error: Exception) -> Consequences:
+        """The result of a task that ends in ``state`` without an executor, and what it means for its chords."""
+        return self._result(message, state, error), lost_parts(self.app, message, error)
+
+    def _result(self, message: Message, state: str, error: Exception) -> Result | None:
+        backend = self.app.backend
         headers = decode_headers(message.headers)
         if backend.features.knows_nothing or headers.get("ignore_result"):
             return None
