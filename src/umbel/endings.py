@@ -44,9 +44,10 @@ class Outcome(Struct, kw_only=True):
     """What came of one delivery.
 
     ``state``: SUCCESS, FAILURE, RETRY, IGNORED, REJECTED or REVOKED. ``value``: the return value or the exception.
-    ``traceback``: text. ``result``: encoded, None when nothing is to be stored. ``publish``: messages to send in the
-    same settlement. ``parts``, ``closes``: as of a settlement. ``action``, ``delay`` (seconds) and ``reason``: how the delivery ends. ``runtime``: seconds.
-    ``error_repr``: the exception for logs; ``expected``: its class is among the task's ``throws``.
+    ``traceback``: text. ``result``: encoded, None when nothing is to be stored. ``publish``: messages to send in
+    the same settlement. ``parts``, ``closes``: as of a settlement. ``action``, ``delay`` (seconds) and ``reason``:
+    how the delivery ends. ``runtime``: seconds. ``error_repr``: the exception for logs; ``expected``: its class is
+    among the task's ``throws``.
     """
 
     state: str

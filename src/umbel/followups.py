@@ -67,9 +67,7 @@ def _takes_error(function: Any) -> bool:
     return count > 1
 
 
-def fail_rest_of_chain(
-    app: Umbel, request: Request, plain_error: Any, traceback: str, done: str
-) -> tuple[Part, ...]:
+def fail_rest_of_chain(app: Umbel, request: Request, plain_error: Any, traceback: str, done: str) -> tuple[Part, ...]:
     """Store FAILURE for the links that will never run, so that nobody waits for them; their parts in chords."""
     links = all_links(app, cast("list[Any]", request.chain))
     results, parts = fallout(app, reversed(links), plain_error, traceback, done, request.root_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from umbel.codecs.representation import safe_repr
 from umbel.current import get_current_app
@@ -13,8 +13,9 @@ from umbel.sending import prepare, publish_deadline
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
-    from umbel.result import AsyncResult
     from umbel.task import Task
+
+S = TypeVar("S", bound="Signature")
 
 
 class Signature(dict[str, Any]):
@@ -29,10 +30,10 @@ class Signature(dict[str, Any]):
     _app: Umbel | None = None
 
     @classmethod
-    def register_type(cls, name: str | None = None) -> Callable[[type[Any]], type[Any]]:
+    def register_type(cls, name: str | None = None) -> Callable[[type[S]], type[S]]:
         """A class decorator: signatures as data with this ``subtask_type`` become objects of the class."""
 
-        def register(subclass: type[Any]) -> type[Any]:
+        def register(subclass: type[S]) -> type[S]:
             cls.TYPES[name or subclass.__name__] = subclass
             return subclass
 
@@ -113,6 +114,11 @@ class Signature(dict[str, Any]):
         return self._app or get_current_app()
 
     @property
+    def own_app(self) -> Umbel | None:
+        """The application that it was made for; None: the current one."""
+        return self._app
+
+    @property
     def type(self) -> Task[..., Any]:
         """The task. Raises NotRegistered when this process does not know it."""
         return self.app.tasks[self["task"]]
@@ -177,7 +183,7 @@ class Signature(dict[str, Any]):
 
     def extend_list_option(self, key: str, value: Any) -> None:
         """Add one value or several to an option that is a list."""
-        values = cast("list[Any]", list(cast("Any", value)) if isinstance(value, (list, tuple)) else [value])
+        values: list[Any] = list(cast("Iterable[Any]", value)) if isinstance(value, (list, tuple)) else [value]
         for each in values:
             self.append_to_list_option(key, each)
 
@@ -188,7 +194,7 @@ class Signature(dict[str, Any]):
         while left:
             call = left.pop()
             found.append(call)
-            links = cast("Any", maybe_signature(call, self._app)).options.get("link") or ()
+            links = maybe_signature(call, self._app).options.get("link") or ()
             left += [links] if isinstance(links, Mapping) else reversed(list(links))
         return found
 
@@ -274,9 +280,6 @@ class Signature(dict[str, Any]):
         call = self.clone(args, kwargs)
         return self.type(*call.args, **call.kwargs)
 
-    def __invert__(self) -> Any:
-        return self.apply_async().get()
-
     def __json__(self) -> dict[str, Any]:
         return dict(self)
 
@@ -295,9 +298,6 @@ class Signature(dict[str, Any]):
     def reprcall(self, *args: Any, **kwargs: Any) -> str:
         """The call as text, with these further arguments."""
         return repr(self.clone(args, kwargs))
-
-    def __json__(self) -> dict[str, Any]:
-        return dict(self)
 
 
 def signature(
@@ -322,7 +322,6 @@ def signature(
     kind = task.get("subtask_type")
     if kind is None:
         return Signature(task, app=app)
-    import umbel.canvas as _  # registers the kinds
 
     if kind not in Signature.TYPES:
         raise InvalidTaskError(f"a signature of a type that does not exist: {kind!r} ({task.get('task')})")

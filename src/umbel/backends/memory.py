@@ -20,7 +20,6 @@ from umbel.backends.base import READY_STATES, Backend, Features, Meta, Options, 
 from umbel.backends.caller import Caller
 from umbel.backends.document import decode_document, encode_document
 
-
 _CLOSED_KEPT = 10_000
 """Finished chords that are remembered, so that a late message cannot finish them again."""
 

@@ -88,10 +88,10 @@ class Delivery(Struct, gc=False):
 class Settlement(Struct, gc=False):
     """How one delivery ends, and everything that happens with it in the same step.
 
-    ``delay``: seconds until a requeued message is delivered again. ``count``: the delivery counts as failed (a crash).
-    ``reason`` says why it is dead-lettered. ``result`` and ``parts`` are stored and ``publish`` sent only if the hold is
-    still ours; with the part that makes a chord complete, the message that finishes it is sent. ``closes``: the chord
-    that is finished with this, which the worker tells the result store afterwards.
+    ``delay``: seconds until a requeued message is delivered again. ``count``: the delivery counts as failed (a
+    crash). ``reason`` says why it is dead-lettered. ``result`` and ``parts`` are stored and ``publish`` sent only
+    if the hold is still ours; with the part that makes a chord complete, the message that finishes it is sent.
+    ``closes``: the chord that is finished with this, which the worker tells the result store afterwards.
     """
 
     delivery: Delivery

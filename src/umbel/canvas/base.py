@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
-from umbel.canvas.checking import check
+from umbel.canvas.checking import check, several
 from umbel.message import Message
 from umbel.sending import check_options, publish_deadline
 from umbel.signature import Signature
@@ -65,9 +65,9 @@ class Canvas(Signature):
 
     def take_options(self, options: dict[str, Any]) -> None:
         """Take options that were given when it is sent; links go where they belong."""
-        for callback in _several(options.pop("link", None)):
+        for callback in several(options.pop("link", None)):
             self.link(callback)
-        for errback in _several(options.pop("link_error", None)):
+        for errback in several(options.pop("link_error", None)):
             self.link_error(errback)
         options.pop("task_id", None)
         self.options.update({name: value for name, value in options.items() if value is not None})
@@ -77,12 +77,6 @@ class Canvas(Signature):
 
     def __bool__(self) -> bool:
         return True
-
-
-def _several(links: Any) -> list[Any]:
-    if links is None:
-        return []
-    return [links] if isinstance(links, Mapping) else list(links)
 
 
 OWN_OPTIONS = frozenset({"task_id", "root_id", "parent_id", "group_id", "group_index", "chord", "reply_to", "chain"})

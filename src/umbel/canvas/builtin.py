@@ -11,7 +11,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
 from umbel import followups
-from umbel.canvas.checking import singles
+from umbel.canvas.checking import several, singles
 from umbel.canvas.members import FINISH, fallout
 from umbel.canvas.storing import resolved
 from umbel.codecs.exceptions import decode_exception, encode_exception
@@ -42,7 +42,6 @@ def add_builtin_tasks(app: Umbel) -> None:
         "ignore_result": True,
         "store_errors_even_if_ignored": False,
         "max_retries": None,
-
         "rate_limit": None,
     }
     app.make_task(
@@ -152,8 +151,8 @@ def _fail(app: Umbel, request: Request, call: Signature, error: Exception) -> No
     request.parts = (*request.parts, *parts)
     errbacks: list[Any] = []
     for single in singles(call):
-        found: Any = (single.get("options") or {}).get("link_error") or ()
-        for errback in [found] if isinstance(found, Mapping) else list(found):
+        options: Mapping[str, Any] = single.get("options") or {}
+        for errback in several(options.get("link_error")):
             if errback not in errbacks:
                 errbacks.append(errback)
     failed = Request(

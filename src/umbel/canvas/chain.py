@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from umbel.canvas.base import Canvas, shared_options
-from umbel.canvas.checking import call_of, calls_of
+from umbel.canvas.checking import call_of, calls_of, several
 from umbel.canvas.group import group
 from umbel.canvas.storing import shortened
 from umbel.errors import InvalidCanvas
@@ -34,7 +34,7 @@ class chain(Canvas):
         super().__init__("celery.chain", options=options, app=app)
         self.kwargs["tasks"] = calls_of(given, "chain", app)
         if app is None and self.tasks:
-            self._app = self.tasks[0]._app
+            self._app = self.tasks[0].own_app
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any], app: Umbel | None = None) -> chain:
@@ -74,11 +74,11 @@ class chain(Canvas):
         """The calls one after the other: chains in it unrolled, groups and chords only at the end, with all that
         follows them as their body."""
         steps: list[Signature] = []
-        left = self._own_steps()
+        left = self.own_steps()
         while left:
             call = left.pop()
             if isinstance(call, chain):
-                left += call._own_steps()
+                left += call.own_steps()
             elif left and isinstance(call, group):
                 steps.append(followed(call, list(reversed(left))))
                 break
@@ -89,17 +89,17 @@ class chain(Canvas):
                 steps.append(call)
         return steps
 
-    def _own_steps(self) -> list[Signature]:
+    def own_steps(self) -> list[Signature]:
         """The links in reverse order; links to callbacks have gone where they are called."""
         tasks = [cast("Any", call).group() if call.subtask_type == "chunks" else call for call in self.tasks]
         callbacks, errbacks = self.options.pop("link", None), self.options.pop("link_error", None)
         if callbacks and tasks:
-            for callback in [callbacks] if isinstance(callbacks, Mapping) else list(callbacks):
-                tasks[-1].link(cast("Mapping[str, Any]", callback))
+            for callback in several(callbacks):
+                tasks[-1].link(callback)
         if errbacks:
-            for errback in [errbacks] if isinstance(errbacks, Mapping) else list(errbacks):
+            for errback in several(errbacks):
                 for call in tasks:
-                    call.link_error(cast("Mapping[str, Any]", errback))
+                    call.link_error(errback)
         return list(reversed(tasks))
 
     def freeze(
@@ -138,7 +138,7 @@ class chain(Canvas):
 
     def apply(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
         steps = self.clone(args, kwargs).steps()
-        given: Sequence[Any] = ()
+        given: tuple[Any, ...] = ()
         result: Any = None
         for number, step in enumerate(steps):
             last = number == len(steps) - 1
@@ -190,15 +190,15 @@ def joined(left: Signature, right: Any) -> Any:
 
     if not (isinstance(right, Mapping) and "task" in right):
         return NotImplemented
-    after = call_of(right, "chain", left.app)
+    after = call_of(cast("object", right), "chain", left.app)
     rest = after.tasks if isinstance(after, chain) else [after]
     if isinstance(left, group):
         return followed(left, list(rest))
     if isinstance(left, chord):
         return extended(left.clone(), list(rest))
     if not isinstance(left, chain):
-        return chain([left, *rest], app=left._app)
-    made = chain(app=left._app)
+        return chain([left, *rest], app=left.own_app)
+    made = chain(app=left.own_app)
     made.tasks = [*left.tasks, *rest]
     made["options"] = dict(left.options)
     return made

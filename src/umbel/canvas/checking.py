@@ -21,25 +21,32 @@ def calls_of(items: Iterable[Any], kind: str, app: Umbel | None) -> list[Signatu
     return [call_of(item, kind, app) for item in items]
 
 
-def call_of(item: Any, kind: str, app: Umbel | None) -> Signature:
+def call_of(item: object, kind: str, app: Umbel | None) -> Signature:
     """``item`` as a signature. Raises InvalidCanvas when it is none."""
     if isinstance(item, Signature):
         return item
     if isinstance(item, Mapping) and "task" in item:
         return signature(cast("Mapping[str, Any]", item), app=app)
-    hint = " (a task is called here; its signature is task.s(…))" if callable(item) else ""
-    raise InvalidCanvas(f"a {kind} is made of signatures, not of {type(item).__name__}: {safe_repr(item, 100)}{hint}")
+    given: object = cast("Any", item)
+    hint = " (the signature of a task is task.s(…))" if callable(given) else ""
+    raise InvalidCanvas(f"a {kind} is made of signatures, not of {safe_repr(given, 100)}{hint}")
+
+
+def several(links: Any) -> list[Any]:
+    """One signature, several or None, as a list."""
+    if links is None:
+        return []
+    return [links] if isinstance(links, Mapping) else list(cast("Iterable[Any]", links))
 
 
 def inner(call: Mapping[str, Any]) -> list[Any]:
     """The calls that a signature is directly made of."""
-    kind, kwargs = call.get("subtask_type"), call.get("kwargs") or {}
+    kind = call.get("subtask_type")
+    kwargs = cast("Mapping[str, Any]", call.get("kwargs") or {})
     if kind in ("chain", "group"):
         return list(kwargs.get("tasks") or ())
     if kind == "chord":
-        header, body = kwargs.get("header"), kwargs.get("body")
-        members: list[Any] = [header] if isinstance(header, Mapping) else list(header or ())
-        return [*members, body] if body is not None else members
+        return [*several(kwargs.get("header")), *several(kwargs.get("body"))]
     return []
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from umbel.canvas.base import Canvas, shared_options
-from umbel.canvas.checking import call_of, calls_of, check_chords, check_member
 from umbel.canvas.chain import chain, eldest
+from umbel.canvas.checking import call_of, calls_of, check_chords, check_member
 from umbel.canvas.group import group
 from umbel.canvas.storing import reference_to_body
 from umbel.errors import InvalidCanvas
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @Signature.register_type()
 class chord(Canvas):
-    """``chord(header, body)`` or ``chord(header)(body)``: ``body`` is called with the list of the results of ``header``.
+    """``chord(header, body)`` or ``chord(header)(body)``: ``body`` is called with the list of ``header``'s results.
 
     ``header``: a group, or signatures. Its result is the body's; the ``parent`` of that is the header's. When a member
     fails, the body fails with a ChordError once all members have ended. Raises InvalidCanvas.
@@ -46,7 +46,7 @@ class chord(Canvas):
             members = members.clone(args or (), kwargs)
         self["kwargs"] = {"header": members, "body": after, "kwargs": {}}
         if app is None:
-            self._app = members._app or (after._app if after is not None else None)
+            self._app = members.own_app or (after.own_app if after is not None else None)
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any], app: Umbel | None = None) -> chord:
@@ -57,7 +57,7 @@ class chord(Canvas):
         members = cast("Any", header if isinstance(header, Mapping) else calls_of(cast("Any", header), "chord", app))
         options: Mapping[str, Any] = d.get("options") or {}
         return chord(
-            call_of(members, "chord", app) if isinstance(members, Mapping) else members,
+            call_of(cast("object", members), "chord", app) if isinstance(members, Mapping) else members,
             parts.get("body"),
             args=d.get("args"),
             kwargs=parts.get("kwargs"),
@@ -95,21 +95,22 @@ class chord(Canvas):
 
     def link(self, callback: Mapping[str, Any]) -> Any:
         """Call ``callback`` with the result of the body."""
-        return self._needed_body().link(callback)
+        return self.needed_body().link(callback)
 
     def link_error(self, errback: Mapping[str, Any]) -> Any:
         """Call ``errback`` when the body fails or cannot run because a member failed; with
         ``task_allow_error_cb_on_chord_header`` also for each member that fails."""
         if self.app.conf.task_allow_error_cb_on_chord_header:
             self.header.link_error(errback)
-        self._needed_body().link_error(errback)
+        self.needed_body().link_error(errback)
         return errback
 
     def set_immutable(self, immutable: bool) -> None:
         """Of the header's members."""
         self.header.set_immutable(immutable)
 
-    def _needed_body(self) -> Signature:
+    def needed_body(self) -> Signature:
+        """The body. Raises InvalidCanvas when there is none."""
         if self.body is None:
             raise InvalidCanvas("a chord needs a body, a call that gets the results of its header")
         return self.body
@@ -123,7 +124,7 @@ class chord(Canvas):
         parent_id: str | None = None,
         group_index: int | None = None,
     ) -> Any:
-        header, body = self.header, self._needed_body()
+        header, body = self.header, self.needed_body()
         members = header.freeze(root_id=root_id)
         self.options["task_id"] = header.options["task_id"]
         result = body.freeze(_id, group_id, chord, root_id, parent_id, group_index)
@@ -132,19 +133,19 @@ class chord(Canvas):
 
     @property
     def frozen_id(self) -> str | None:
-        return self._needed_body().frozen_id
+        return self.needed_body().frozen_id
 
     def take_options(self, options: dict[str, Any]) -> None:
         body_options = shared_options({name: value for name, value in options.items() if value is not None})
         super().take_options(options)
-        body = self._needed_body()
+        body = self.needed_body()
         for name in ("link", "link_error", "countdown", "eta"):
             body_options.pop(name, None)
         body["options"] = {**body_options, **body.options}
 
     def emit(self, app: Umbel, args: Sequence[Any] = (), **options: Any) -> Iterator[Message]:
         check_chords(app)
-        header, body = self.header, self._needed_body()
+        header, body = self.header, self.needed_body()
         following = options.pop("chain", None)
         if following:
             body = chain([body, *reversed(following)], app=app)
@@ -170,7 +171,7 @@ class chord(Canvas):
     def apply(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
         copy = self.clone(args, kwargs)
         members = copy.header.apply()
-        result = copy._needed_body().apply((members.get(disable_sync_subtasks=False),), **options)
+        result = copy.needed_body().apply((members.get(disable_sync_subtasks=False),), **options)
         eldest(result).parent = members
         return result
 

@@ -37,7 +37,7 @@ class group(Canvas):
         super().__init__("celery.group", options=options, app=app)
         self.kwargs["tasks"] = calls_of(given, "group", app)
         if app is None and self.tasks:
-            self._app = self.tasks[0]._app
+            self._app = self.tasks[0].own_app
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any], app: Umbel | None = None) -> group:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from umbel.canvas.base import Canvas
 from umbel.canvas.checking import call_of
@@ -26,7 +25,7 @@ class _Map(Signature):
     def __init__(self, task: Any, it: Iterable[Any], app: Umbel | None = None, **options: Any) -> None:
         call = _called(task, app)
         super().__init__(
-            self._task, kwargs={"task": call, "it": list(it)}, options=options, immutable=True, app=app or call._app
+            self._task, kwargs={"task": call, "it": list(it)}, options=options, immutable=True, app=app or call.own_app
         )
 
     @classmethod
@@ -78,7 +77,7 @@ class chunks(Canvas):
             kwargs={"task": call, "it": list(it), "n": n},
             options=options,
             immutable=True,
-            app=app or call._app,
+            app=app or call.own_app,
         )
 
     @classmethod
@@ -88,10 +87,12 @@ class chunks(Canvas):
 
     def group(self) -> group:
         """The messages, as a group of starmaps."""
-        items = iter(self.kwargs["it"])
-        parts: list[Signature] = []
-        while part := list(islice(items, self.kwargs["n"])):
-            parts.append(xstarmap(self.kwargs["task"], part, app=self._app))
+        items: list[Any] = self.kwargs["it"]
+        size: int = self.kwargs["n"]
+        parts = [
+            xstarmap(self.kwargs["task"], items[start : start + size], app=self._app)
+            for start in range(0, len(items), size)
+        ]
         return group(parts, app=self.app, **self.options)
 
     def clone(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Self:
@@ -129,4 +130,4 @@ class chunks(Canvas):
 def _called(task: Any, app: Umbel | None) -> Signature:
     if not isinstance(task, Mapping) and hasattr(task, "signature"):
         return task.signature()
-    return call_of(task, "map", app)
+    return call_of(cast("object", task), "map", app)

@@ -154,9 +154,7 @@ def fallout(
                     date_done=done,
                     group_id=group,
                 )
-                results.append(
-                    backend.encode(meta, reply_to=options.get("reply_to") or "", correlation_id=task_id)
-                )
+                results.append(backend.encode(meta, reply_to=options.get("reply_to") or "", correlation_id=task_id))
             if options.get("chord") and group and backend.features.chords:
                 index = cast("int | None", options.get("group_index"))
                 parts.append(_part(app, options["chord"], group, index, task_id, "FAILURE", plain, root_id))

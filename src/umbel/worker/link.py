@@ -56,9 +56,7 @@ class Ending:
     """The lease under which it was submitted."""
 
     def __bool__(self) -> bool:
-        return bool(
-            self.settlements or self.results or self.publish or self.parts or self.acknowledge or self.left
-        )
+        return bool(self.settlements or self.results or self.publish or self.parts or self.acknowledge or self.left)
 
 
 class Owner(Protocol):
