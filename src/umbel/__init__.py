@@ -22,10 +22,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from umbel.app import Umbel as Umbel
+    from umbel.canvas import Signature as Signature
     from umbel.canvas import chain as chain
     from umbel.canvas import chord as chord
     from umbel.canvas import chunks as chunks
     from umbel.canvas import group as group
+    from umbel.canvas import maybe_signature as maybe_signature
+    from umbel.canvas import signature as signature
+    from umbel.canvas import subtask as subtask
     from umbel.canvas import xmap as xmap
     from umbel.canvas import xstarmap as xstarmap
     from umbel.current import current_app as current_app
@@ -48,10 +52,6 @@ if TYPE_CHECKING:
     from umbel.request import Request as Request
     from umbel.result import AsyncResult as AsyncResult
     from umbel.result import EagerResult as EagerResult
-    from umbel.signature import Signature as Signature
-    from umbel.signature import maybe_signature as maybe_signature
-    from umbel.signature import signature as signature
-    from umbel.signature import subtask as subtask
     from umbel.task import Task as Task
 
     uuid = new_id
@@ -84,10 +84,10 @@ _HOMES = {
     "AsyncResult": "result",
     "EagerResult": "result",
     "allow_join_result": "joining",
-    "Signature": "signature",
-    "maybe_signature": "signature",
-    "signature": "signature",
-    "subtask": "signature",
+    "Signature": "canvas",
+    "maybe_signature": "canvas",
+    "signature": "canvas",
+    "subtask": "canvas",
     "Task": "task",
 }
 _ALIASES = {"uuid": "new_id"}

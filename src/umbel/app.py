@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from umbel.backends.base import Backend
     from umbel.bootsteps import Step
     from umbel.brokers.base import Broker
+    from umbel.canvas.signature import Signature
     from umbel.decorating import BoundTaskDecorator, TaskDecorator
     from umbel.groups import GroupResult, ResultSet
     from umbel.message import Message
     from umbel.middleware import Middleware
     from umbel.queues import Queue
     from umbel.result import AsyncResult
-    from umbel.signature import Signature
     from umbel.task import AsyncTask
 
 P = ParamSpec("P")
@@ -383,13 +383,13 @@ class Umbel:
 
     def send_many(self, signatures: Iterable[Mapping[str, Any]], **options: Any) -> list[Any]:
         """Send many calls in one round trip; their results in the same order."""
-        from umbel.signature import send_many
+        from umbel.canvas.signature import send_many
 
         return send_many(self, signatures, **options)
 
     def signature(self, task: Any, *args: Any, **kwargs: Any) -> Signature:
         """A call of a task as data, for this application."""
-        from umbel.signature import signature
+        from umbel.canvas.signature import signature
 
         return signature(task, *args, **{**kwargs, "app": self})
 

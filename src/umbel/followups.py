@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from umbel.backends.base import Part
 from umbel.canvas.members import fallout
+from umbel.canvas.signature import Signature, signature
 from umbel.canvas.storing import all_links, next_link
-from umbel.signature import Signature, signature
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -26,7 +26,7 @@ def after_success(app: Umbel, request: Request, value: Any) -> tuple[Message, ..
     ]
     if request.chain:
         following, rest = next_link(app, request.chain)
-        calls.append((signature(following, app=app), {"chain": rest} if rest else {}))
+        calls.append((signature(following, app=app), {"chain": rest}))
     if request.is_eager and app.conf.task_always_eager:
         for call, options in calls:
             call.apply_async((value,), **options)

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from umbel.app import Umbel
     from umbel.backends.base import Backend
     from umbel.canvas.maps import chunks, xmap, xstarmap
+    from umbel.canvas.signature import Signature
     from umbel.errors import Retry
     from umbel.failures import ExceptionInfo
     from umbel.result import AsyncResult, EagerResult
     from umbel.sending import SendOptions
-    from umbel.signature import Signature
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -224,7 +224,7 @@ class Task(TaskOptions, Generic[P, R]):
         **more: Any,
     ) -> Signature:
         """A call as data; ``immutable=True`` ignores what it is called with."""
-        from umbel.signature import Signature
+        from umbel.canvas.signature import Signature
 
         return Signature(self, args, kwargs, options, app=self.app, **more)
 

@@ -217,7 +217,7 @@ class SQLBackend(Backend):
 class MySQLBackend(SQLBackend):
     """The same on MySQL and MariaDB, which cannot tell of changes."""
 
-    features = Features(push=False)
+    features = Features(push=False, chords=True)
 
 
 def _ago(seconds: float) -> str:

@@ -8,9 +8,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 from umbel.canvas.checking import check, several
+from umbel.canvas.signature import Signature
 from umbel.message import Message
 from umbel.sending import check_options, publish_deadline
-from umbel.signature import Signature
 
 if TYPE_CHECKING:
     from umbel.app import Umbel

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from umbel import followups
 from umbel.canvas.checking import several, singles
 from umbel.canvas.members import FINISH, fallout
+from umbel.canvas.signature import Signature, signature
 from umbel.canvas.storing import resolved
 from umbel.codecs.exceptions import decode_exception, encode_exception
 from umbel.errors import ChordError, OperationalError
@@ -23,7 +24,6 @@ from umbel.loops import run_in_loop
 from umbel.message import Message
 from umbel.request import Request
 from umbel.result import result_from_tuple
-from umbel.signature import Signature, signature
 
 if TYPE_CHECKING:
     from umbel.app import Umbel

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from umbel.canvas.base import Canvas, shared_options
 from umbel.canvas.checking import call_of, calls_of, several
 from umbel.canvas.group import group
+from umbel.canvas.signature import Signature
 from umbel.canvas.storing import shortened
 from umbel.errors import InvalidCanvas
 from umbel.message import Message
-from umbel.signature import Signature
 
 if TYPE_CHECKING:
     from umbel.app import Umbel

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from umbel.canvas.signature import Signature, signature
 from umbel.codecs.representation import safe_repr
 from umbel.errors import InvalidCanvas
-from umbel.signature import Signature, signature
 
 if TYPE_CHECKING:
     from umbel.app import Umbel

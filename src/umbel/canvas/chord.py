@@ -9,11 +9,11 @@ from umbel.canvas.base import Canvas, shared_options
 from umbel.canvas.chain import chain, eldest
 from umbel.canvas.checking import call_of, calls_of, check_chords, check_member
 from umbel.canvas.group import group
+from umbel.canvas.signature import Signature
 from umbel.canvas.storing import reference_to_body
 from umbel.errors import InvalidCanvas
 from umbel.message import Message
 from umbel.sending import plain
-from umbel.signature import Signature
 
 if TYPE_CHECKING:
     from umbel.app import Umbel

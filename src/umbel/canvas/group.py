@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from umbel.canvas.base import Canvas, shared_options
 from umbel.canvas.checking import calls_of
+from umbel.canvas.signature import Signature
 from umbel.message import Message, new_id
-from umbel.signature import Signature
 
 if TYPE_CHECKING:
     from umbel.app import Umbel

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from umbel.canvas.base import Canvas
 from umbel.canvas.checking import call_of
 from umbel.canvas.group import group
+from umbel.canvas.signature import Signature
 from umbel.errors import InvalidCanvas
 from umbel.message import Message
-from umbel.signature import Signature
 
 if TYPE_CHECKING:
     from umbel.app import Umbel

@@ -9,8 +9,8 @@ from umbel.canvas.chain import chain
 from umbel.canvas.checking import call_of, check, check_member
 from umbel.canvas.chord import chord
 from umbel.canvas.group import group, simplified
+from umbel.canvas.signature import Signature
 from umbel.errors import InvalidCanvas, Replaced
-from umbel.signature import Signature
 
 if TYPE_CHECKING:
     from umbel.task import Task
