@@ -10,5 +10,17 @@ from umbel.canvas.chain import chain
 from umbel.canvas.chord import chord
 from umbel.canvas.group import group
 from umbel.canvas.maps import chunks, xmap, xstarmap
+from umbel.canvas.signature import Signature, maybe_signature, signature, subtask
 
-__all__ = ["chain", "chord", "chunks", "group", "xmap", "xstarmap"]
+__all__ = [
+    "Signature",
+    "chain",
+    "chord",
+    "chunks",
+    "group",
+    "maybe_signature",
+    "signature",
+    "subtask",
+    "xmap",
+    "xstarmap",
+]
