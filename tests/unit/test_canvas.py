@@ -222,7 +222,7 @@ def test_canvases_are_written_as_celery_writes_them(app: Umbel) -> None:
             headers = json.dumps(envelope["headers"]).encode()
             received = read_message(headers, json.dumps(expected).encode(), queue="celery")
             ours, theirs_out = (execute_message(app, each) for each in (message, received))
-            assert (ours.state, ours.value) == (theirs_out.state, theirs_out.value), name
+            assert (ours.state, repr(ours.value)) == (theirs_out.state, repr(theirs_out.value)), name
             sent = [[_shape(json.loads(m.body)) for m in out.publish] for out in (ours, theirs_out)]
             assert sent[0] == sent[1], name
 
