@@ -113,7 +113,7 @@ SYSTEMS: tuple[System, ...] = (
     _celery("rabbitmq", 400, "; quorum queue, confirmed publishing"),
     _dramatiq("rabbitmq", 1_200),
     _umbel("rpc", 500),
-    _celery("rpc", 100, "; quorum queue, confirmed publishing"),
+    _celery("rpc", 100, "; classic queue, confirmed publishing"),
     _umbel("sqlite", 3_000),
     _huey("sqlite", 500),
 )  # fmt: skip

@@ -1,7 +1,8 @@
 """Celery, prefork pool, on Redis, on RabbitMQ with results in Redis, and on RabbitMQ with `rpc://`.
 
 Settings by Celery's own "Optimizing" page: a large prefetch for short tasks, no gossip, mingle or heartbeats, rate
-limits off. On RabbitMQ a quorum queue with confirmed publishing, as its documentation asks for.
+limits off. On RabbitMQ confirmed publishing; with results in Redis a quorum queue, as its documentation asks for, and
+with `rpc://`, whose results are volatile anyway, its default, a classic queue.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ app.conf.update(
     worker_disable_rate_limits=True,
     broker_connection_retry_on_startup=True,
 )
+QUEUE_TYPE = "classic" if BACKEND.startswith("rpc") else "quorum"
 if BROKER.startswith("amqp"):
     app.conf.update(
-        task_queues=[Queue(QUEUE, routing_key=QUEUE, queue_arguments={"x-queue-type": "quorum"})],
+        task_queues=[Queue(QUEUE, routing_key=QUEUE, queue_arguments={"x-queue-type": QUEUE_TYPE})],
         task_default_exchange=QUEUE,
         task_default_routing_key=QUEUE,
         broker_transport_options={"confirm_publish": True},

@@ -1,4 +1,4 @@
-"""Umbel on all its brokers, with nothing set but where they are (and a quorum queue on RabbitMQ)."""
+"""Umbel on all its brokers, with nothing set but where they are (and on RabbitMQ a quorum queue, but not with `rpc://`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.systems.base import BACKEND, BROKER, QUEUE, TASK_TIMEOUT, RedisC
 from umbel import Umbel
 
 settings: dict[str, Any] = {"task_default_queue": QUEUE}
-if BROKER.startswith("amqp"):
+if BROKER.startswith("amqp") and not BACKEND.startswith("rpc"):
     settings["task_default_queue_type"] = "quorum"
 app = Umbel("bench", broker=BROKER, backend=BACKEND, **settings)
 

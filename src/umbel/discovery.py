@@ -70,11 +70,11 @@ def annotate(task: Task[..., Any], annotations: Any) -> None:
 
 
 def set_options(task: Task[..., Any], options: Mapping[str, Any]) -> None:
-    """Set attributes of a task; functions become its methods."""
+    """Set attributes of a task; functions become its methods, except those that compute keys from arguments."""
     for name, value in options.items():
         if name in ("autoretry_for", "dont_autoretry_for", "throws"):
             several = isinstance(value, (list, tuple, set, frozenset))
             value = tuple(cast("list[Any]", value)) if several else (value,)
-        elif isinstance(value, types.FunctionType):
+        elif isinstance(value, types.FunctionType) and not name.endswith("_key"):
             value = types.MethodType(value, task)
         setattr(task, name, value)

@@ -60,6 +60,10 @@ class InvalidTaskError(UmbelError):
     """A task message has no usable header or body."""
 
 
+class LimitKeyError(UmbelError):
+    """The key of a limit cannot be computed from the arguments of a task."""
+
+
 # -- messages --------------------------------------------------------------------------------------
 
 

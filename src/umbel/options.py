@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 FROM_CONFIG = {
     "serializer": "task_serializer",
     "rate_limit": "task_default_rate_limit",
+    "rate_limit_scope": "task_default_rate_limit_scope",
     "priority": "task_default_priority",
     "ignore_result": "task_ignore_result",
     "acks_late": "task_acks_late",
@@ -30,6 +31,10 @@ class TaskOptions:
     ``max_retries`` None is without end. ``retry_backoff``: first pause, doubled at each retry up to
     ``retry_backoff_max``; ``retry_jitter`` draws it at random. ``typing``: check arguments when the task is called;
     ``validate`` and ``pydantic``: convert them by their annotations when it runs. ``trail``: note the tasks it sends.
+
+    ``rate_limit``: tasks per second, or text such as ``"100/m"``; 0 for none. ``rate_limit_scope``: ``"worker"`` (each
+    worker by itself) or ``"cluster"``. ``rate_limit_key``: what has a limit of its own, as a format string over the
+    parameters (``"{tenant}"``) or a function that is called with the task's arguments.
     """
 
     typing: bool | None = None
@@ -42,6 +47,8 @@ class TaskOptions:
     routing_key: str | None = None
     delivery_mode: int | str | None = None
     rate_limit: str | int | float | None = None
+    rate_limit_scope: str | None = None
+    rate_limit_key: str | Callable[..., Any] | None = None
     time_limit: float | None = None
     soft_time_limit: float | None = None
     ignore_result: bool | None = None

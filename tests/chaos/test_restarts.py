@@ -54,3 +54,21 @@ def test_a_server_that_was_away_for_longer_than_the_lease(own_server: tuple[Priv
         scene.await_all()
         pids = {entry.pid for entry in scene.ledger.entries()}
         scene.assert_only_doubled(scene.ledger.in_doubt(pids, moment, unreported=1.0))
+
+
+@pytest.mark.parametrize("system", ["redis", "postgresql"], indirect=True)
+def test_a_worker_whose_server_is_gone_stops_when_its_tasks_have_ended(
+    own_server: tuple[PrivateServer, Place],
+) -> None:
+    """Pain 22. What cannot be settled is delivered again once the server is back; nobody has to ask twice."""
+    server, place = own_server
+    with place.scene(SHORT_LEASE) as scene:
+        worker = scene.start()
+        scene.load.send_bulk(150)
+        scene.await_ended(30)
+        server.kill()
+        await_moment(1.0)
+        assert worker.stop(timeout=30) == 0
+        server.start()
+        scene.start()
+        scene.await_all()

@@ -89,6 +89,29 @@ def test_a_setting_of_the_wrong_type() -> None:
     check_one_line(worker(UMBEL_WORKER_CONCURRENCY="many"), "worker_concurrency", "many")
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("rate_limit='ten/m'", ["rate_limit of task proj.f", "'ten/m' is no rate limit"]),
+        ("rate_limit=1, rate_limit_key='{tennant}'", ["rate_limit_key", "names no parameter", "'tennant'", "tenant"]),
+        ("rate_limit=1, rate_limit_scope='galaxy'", ["rate_limit_scope", "galaxy", "worker, cluster"]),
+    ],
+)
+def test_limits_that_mean_nothing(project: Callable[[str], Path], options: str, words: list[str]) -> None:
+    source = f"from umbel import Umbel\napp = Umbel('proj')\n@app.task({options})\ndef f(tenant): ...\n"
+    check_one_line(worker(cwd=project(source), app="proj"), *words)
+
+
+def test_a_limit_for_the_cluster_without_a_store(project: Callable[[str], Path]) -> None:
+    source = (
+        "from umbel import Umbel\napp = Umbel('proj', broker='amqp://guest@127.0.0.1:1//', backend='rpc://')\n"
+        "@app.task(rate_limit=1, rate_limit_scope='cluster')\ndef f(): ...\n"
+    )
+    check_one_line(
+        worker(cwd=project(source), app="proj"), "proj.f", "needs a store that all workers share", "RPCBackend"
+    )
+
+
 # -- modules ---------------------------------------------------------------------------------------
 
 

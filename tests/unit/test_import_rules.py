@@ -35,6 +35,11 @@ LAYERS: Mapping[str, int] = {
     "request": APPLICATION,
     "result": APPLICATION,
     "canvas": APPLICATION,
+    # What keeps limits in a system: found by name, over the connections of its driver.
+    "limits.buckets": DRIVERS,
+    "limits.rates_memory": DRIVERS,
+    "limits.rates_redis": DRIVERS,
+    "limits.rates_sql": DRIVERS,
     # What runs tasks.
     "worker": WORKER,
     "executors": WORKER,
@@ -45,7 +50,7 @@ LAYERS: Mapping[str, int] = {
     "integrations": TOP,
     "compat": TOP,
 }
-"""The layer of each module or package in src/umbel; one that is not named here belongs to APPLICATION."""
+"""The layer of each module or package in src/umbel; what is not named here, nor its package, belongs to APPLICATION."""
 
 CONTRACTS = ("brokers", "backends", "brokers.base", "backends.base")
 """All that layers between the drivers and the top may import of the driver packages."""
@@ -64,7 +69,7 @@ class Import:
 
 
 def layer(module: str) -> int:
-    return LAYERS.get(module.partition(".")[0], APPLICATION)
+    return LAYERS.get(module, LAYERS.get(module.partition(".")[0], APPLICATION))
 
 
 def broken_rule(found: Import) -> str | None:

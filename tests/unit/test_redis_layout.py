@@ -15,7 +15,7 @@ from umbel.backends.base import Meta
 from umbel.backends.base import Options as BackendOptions
 from umbel.backends.redis import RedisBackend
 from umbel.backends.redis_results import prefix_of
-from umbel.brokers.base import Options, Settlement
+from umbel.brokers.base import Action, Options, Settlement
 from umbel.brokers.redis import RedisBroker
 from umbel.brokers.redis_server import server_of
 from umbel.errors import ConfigurationError
@@ -230,3 +230,15 @@ def test_what_a_celery_worker_holds_is_located(client: Any, open_broker: Callabl
     envelope = json.loads(client.rpop("celery"))
     client.hset("unacked", "some-tag", json.dumps([envelope, "celery", "celery"]))
     assert (broker.locate("id-held"), broker.locate("id-other"), broker.locate("id-none")) == ("held", "ready", None)
+
+
+def test_what_was_put_back_returns_to_the_front_in_order(open_broker: Callable[..., RedisBroker]) -> None:
+    broker = open_broker()
+    with broker.consumer([Queue("q")], name="w") as consumer:
+        broker.publish([message("q", "first"), message("q", "second")])
+        taken = consumer.receive(2, 5.0)
+        delays = {"first": 0.2, "second": 0.3}
+        consumer.settle([Settlement(each, Action.REQUEUE, delay=delays[each.message.id]) for each in taken])
+        broker.publish([message("q", "new"), message("q", "newer"), message("q", "late", eta=time.time() + 0.25)])
+        time.sleep(0.4)
+        assert [each.message.id for each in consumer.receive(10, 5.0)] == ["first", "second", "new", "newer", "late"]

@@ -1,8 +1,8 @@
 """Delivering what landed while a consumer waited, before the server has been told under which tag it is held.
 
-The message is in the answer of the wait already, so it is delivered at once and the server is told after: by the next
-claim, settlement or renewal, whichever comes first. A settlement waits for the answer, so that the hold is there when
-it ends. Until then the message is in the consumer's landing place, which the lease covers too.
+The message is in the answer of the wait already, so it is delivered at once and the server is told after: at best by
+the very settlement that ends it, in one step with that; else before the next claim, by the next renewal, or when the
+consumer has waited for ``SOON``. Until then the message is in the consumer's landing place, which the lease covers too.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 from msgspec import Struct
@@ -27,6 +27,10 @@ from umbel.message import Message
 
 logger = logging.getLogger(__name__)
 
+SOON = 0.02
+"""Seconds after which a consumer that waits tells the server of what it was given before: a task that ends in less time
+is adopted by its settlement."""
+
 
 class Lease(Struct, frozen=True):
     """One lease of a consumer, and the arguments that every script call under it begins with."""
@@ -36,13 +40,21 @@ class Lease(Struct, frozen=True):
     landings: tuple[str, ...]
 
 
-class _Call(Struct):
-    """A call of ``ADOPT``: its arguments, and the commands that go before it. Once it is sent its answer is still to
-    be read from ``link``."""
+class Landed(Struct, eq=False):
+    """What was delivered before it was adopted: triples of tag, landing place and SHA-1, and pairs of landing places
+    and the lists to which all else there goes back. ``before``: commands that end waits. Once ``ADOPT`` was called for
+    it the answer is still to be read from ``link``."""
 
-    arguments: list[Any]
+    lease: Lease
+    adopted: list[str]
+    given_back: list[str]
     before: Sequence[bytes]
     link: Link | None = None
+
+    def pack(self) -> bytes:
+        """The call of ``ADOPT``."""
+        consumers, _, held, id = self.lease.head
+        return ADOPT.pack([consumers, held, id, len(self.adopted) // 3, *self.adopted, *self.given_back])
 
 
 class Adoption:
@@ -52,36 +64,41 @@ class Adoption:
         self._links = links
         self._lists = lists
         self._lock = threading.Lock()
-        self._call: _Call | None = None
+        self._landed: Landed | None = None
         self._unconcluded = False
+
+    @property
+    def deferred(self) -> bool:
+        """Whether the server is still to be told something, and nothing hurries."""
+        return self._landed is not None and not self._unconcluded
 
     def begin(self, lease: Lease, wakes: Wakes, limit: int, first: int) -> list[Delivery]:
         """Deliver what landed, with tags from ``first`` on; what is beyond ``limit`` goes back, and all waits end.
 
-        Waits at other queues end now, before they land more here; else the server is told later.
+        Where waits at other queues are to end, or may have landed more than is known, the server is told now.
         """
         landed = wakes.landed[:limit]
         tags = [f"{index}:{first + number}" for number, (index, _) in enumerate(landed)]
-        arguments: list[Any] = [lease.head[0], lease.head[2], lease.id, len(landed)]
+        adopted: list[str] = []
         for tag, (index, envelope) in zip(tags, landed, strict=True):
-            arguments += (tag, lease.landings[index], hashlib.sha1(envelope, usedforsecurity=False).hexdigest())
-        for index in wakes.landable:
-            arguments += (lease.landings[index], self._lists[index].key)
-        call = _Call(arguments, wakes.unblock())
-        if call.before or len(wakes.landed) > limit:
+            adopted += (tag, lease.landings[index], hashlib.sha1(envelope, usedforsecurity=False).hexdigest())
+        call = Landed(lease, adopted, [], wakes.unblock())
+        if call.before or wakes.broke or len(wakes.landed) > limit:
+            for index in wakes.landable:
+                call.given_back += (lease.landings[index], self._lists[index].key)
             self._send_now(call, wakes)
-        self._call = call
-        self._unconcluded = True
+            self._unconcluded = True
+        self._landed = call
         return [
             read_delivery(tag, self._lists[index].queue, envelope)
             for tag, (index, envelope) in zip(tags, landed, strict=True)
         ]
 
-    def _send_now(self, call: _Call, wakes: Wakes) -> None:
+    def _send_now(self, call: Landed, wakes: Wakes) -> None:
         """Where the server cannot be told, ``finish`` tells it; it may have heard of it all the same."""
         try:
             call.link = self._links.take()
-            call.link.begin([ADOPT.pack(call.arguments)], ANSWER_TIMEOUT, call.before)
+            call.link.begin([call.pack()], ANSWER_TIMEOUT, call.before)
         except OperationalError as error:
             logger.debug("what landed is adopted later: %s", error)
             wakes.reset()
@@ -89,24 +106,43 @@ class Adoption:
 
     def finish(self) -> None:
         """Make sure that what was delivered is held. May be repeated. Raises OperationalError, BrokerError."""
-        if self._call is None:
+        if self._landed is not None:
+            with self._lock:
+                self._finish()
+
+    def _finish(self) -> None:
+        call = self._landed
+        if call is None:
+            return
+        link, call.link = call.link, None
+        generation = self._links.generation
+        command = call.pack()
+        before = call.before if link is not None else ()
+        if link is None:
+            link = self._links.take()
+            link.begin([command], ANSWER_TIMEOUT, ())
+        try:
+            link.finish(ADOPT, [command], ANSWER_TIMEOUT, len(before))
+            self._landed = None
+        finally:
+            self._links.give(link, generation)
+
+    @contextmanager
+    def told(self) -> Generator[Landed | None]:
+        """What a script tells the server in the ``with`` block, for which nobody else tells it; None: nothing.
+
+        It counts as told when the block ends without an error.
+        """
+        if self._landed is None:
+            yield None
             return
         with self._lock:
-            call = self._call
-            if call is None:  # pyright: ignore[reportUnnecessaryComparison] - another thread was here first
-                return
-            link, call.link = call.link, None
-            generation = self._links.generation
-            command = ADOPT.pack(call.arguments)
-            before = call.before if link is not None else ()
-            if link is None:
-                link = self._links.take()
-                link.begin([command], ANSWER_TIMEOUT, ())
-            try:
-                link.finish(ADOPT, [command], ANSWER_TIMEOUT, len(before))
-                self._call = None
-            finally:
-                self._links.give(link, generation)
+            if self._unconcluded:
+                self._finish()
+            landed = self._landed
+            yield landed
+            if self._landed is landed:
+                self._landed = None
 
     def conclude(self, wakes: Wakes) -> None:
         """``finish``, and read the answers of the waits that ended with it. Raises as ``finish``."""
@@ -116,10 +152,16 @@ class Adoption:
             wakes.collect()
             wakes.adopted()
 
+    def forget(self, told: Landed) -> None:
+        """The server knows of this already."""
+        with self._lock:
+            if self._landed is told:
+                self._landed = None
+
     def drop(self) -> None:
         """The lease is lost, and with it what was to be adopted."""
         with self._lock:
-            call, self._call = self._call, None
+            call, self._landed = self._landed, None
             if call is not None and call.link is not None:
                 call.link.close()
 

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from umbel.brokers.base import Action, Consumer, Delivery, Settled, Settlement
-from umbel.brokers.redis_adoption import Adoption, Lease, read_delivery
+from umbel.brokers.redis_adoption import SOON, Adoption, Landed, Lease, read_delivery
 from umbel.brokers.redis_keys import STEPS, Source
 from umbel.brokers.redis_lease_scripts import BEGIN, END, RECOVER, RENEW
 from umbel.brokers.redis_scripts import CLAIM, SETTLE
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 0.15
-"""Seconds between looks at lists that nobody waits at."""
+LOOK_EVERY = 0.3
+"""Seconds between looks at lists that nobody waits at, and of whose messages nobody tells."""
 
 MOST_WAITS = 16
 """How many queues an idle consumer waits at, each with a connection; at the others it looks."""
 
-QUIET = 0.002
+QUIET = 0.0005
 """When a message landed only after so many seconds of waiting, its queue had been empty: the next receive waits for
 more without another look."""
 
@@ -49,7 +49,7 @@ REVERSE_EVERY = 16
 
 class Lost(Struct, frozen=True):
     """A call whose answer did not come. ``kind``: ``claims`` or ``settles``; what it claimed has the tags from
-    ``first`` to before ``end``, what it settled ``tags``."""
+    ``first`` to before ``end``, what it settled ``tags``. ``landed``: what it was to adopt."""
 
     lease: Lease
     kind: str
@@ -57,6 +57,7 @@ class Lost(Struct, frozen=True):
     first: int
     end: int
     tags: tuple[Any, ...] = ()
+    landed: Landed | None = None
 
 
 class RedisConsumer(Consumer):
@@ -146,8 +147,9 @@ class RedisConsumer(Consumer):
         with self._receiving:
             if self._closed:
                 return []
-            self._adoption.conclude(self._wakes)
             self._recover()
+            if not (self._quiet and self._adoption.deferred):
+                self._adoption.conclude(self._wakes)
             found = self._take_found(limit)
             if found or limit <= 0:
                 return found
@@ -166,6 +168,8 @@ class RedisConsumer(Consumer):
         began = time.monotonic()
         while not self._closed and self._lease is lease:
             if woken is Woken.LANDED:
+                self._quiet = False
+                self._adoption.conclude(self._wakes)
                 self._quiet = time.monotonic() - began > QUIET
                 first = self._reserve(len(self._wakes.landed))
                 return self._adoption.begin(lease, self._wakes, limit, first)
@@ -181,7 +185,11 @@ class RedisConsumer(Consumer):
                 self._stop_waiting(lease, 0)
             else:
                 self._send_waits(lease)
-            woken = self._wakes.sleep(min(rest, max(0.0, self._look_at - time.monotonic())))
+            deferred = self._adoption.deferred
+            rest = min(rest, max(0.0, self._look_at - time.monotonic()))
+            woken = self._wakes.sleep(min(rest, SOON) if deferred else rest)
+            if deferred and woken is Woken.NOT:
+                self._adoption.finish()
         return self._stop_waiting(lease, 0)
 
     def _send_waits(self, lease: Lease) -> None:
@@ -195,6 +203,7 @@ class RedisConsumer(Consumer):
         return self._claim(lease, limit, unblock=True) if self._wakes.waiting else []
 
     def _claim(self, lease: Lease, limit: int, unblock: bool = False) -> list[Delivery]:
+        self._adoption.conclude(self._wakes)
         self._claims += 1
         call, first = self._claims, self._reserve(limit)
         part = self._claim_part(lease, call, first, limit, self._wakes.landable)
@@ -236,7 +245,6 @@ class RedisConsumer(Consumer):
             return self._settle(settlements, want)
 
     def _settle(self, settlements: Sequence[Settlement], want: int) -> Settled:
-        self._adoption.finish()
         self._recover()
         if self._found and not want:
             self._wakes.interrupt()
@@ -249,19 +257,21 @@ class RedisConsumer(Consumer):
         if not pending and want <= 0:
             return Settled(found, stale)
         lease = self._lease
-        body = self._settling.arguments(pending, self._lists)
-        self._settles += 1
-        call, first = self._settles, self._reserve(max(want, 0))
-        part = self._claim_part(lease, call, first, want, ())
-        part += body
-        try:
-            reply = self._links.run(SETTLE, part)
-        except OperationalError:
-            tags = tuple(settlement.delivery.tag for settlement in pending)
-            with self._lock:
-                self._lost.append(Lost(lease, "settles", call, first, first + max(want, 0), tags))
-                self._found = found + self._found
-            raise
+        with self._adoption.told() as landed:
+            adopted = landed.adopted if landed is not None and landed.lease is lease else ()
+            body = self._settling.arguments(pending, self._lists, adopted)
+            self._settles += 1
+            call, first = self._settles, self._reserve(max(want, 0))
+            part = self._claim_part(lease, call, first, want, ())
+            part += body
+            try:
+                reply = self._links.run(SETTLE, part)
+            except OperationalError:
+                tags = tuple(settlement.delivery.tag for settlement in pending)
+                with self._lock:
+                    self._lost.append(Lost(lease, "settles", call, first, first + max(want, 0), tags, landed))
+                    self._found = found + self._found
+                raise
         if reply[0] != 1:
             if reply[0] == 0:
                 self._dead = lease
@@ -288,6 +298,7 @@ class RedisConsumer(Consumer):
         """Find out about calls whose answers were lost: what they claimed, and what they settled."""
         if not self._lost:
             return
+        known: list[Landed] = []
         with self._lock:
             lease = self._lease
             lost = [call for call in self._lost if call.lease is lease]
@@ -301,11 +312,14 @@ class RedisConsumer(Consumer):
             for call, done, stale in zip(lost, reply[1][::2], reply[1][1::2], strict=True):
                 positions = {int(position) for position in stale.split()}
                 if done:
+                    known += [call.landed] if call.landed is not None else []
                     self._concluded |= {tag: number in positions for number, tag in enumerate(call.tags)}
             entries = reply[2]
             for tag, envelope in zip(entries[::2], entries[1::2], strict=True):
                 text = tag.decode()
                 self._found.append(read_delivery(text, self._lists[int(text.partition(":")[0])].queue, envelope))
+        for landed in known:
+            self._adoption.forget(landed)
 
     def _return_found(self) -> None:
         """What a lost answer claimed and nobody has asked for since goes back to its queue, uncounted."""
@@ -332,6 +346,7 @@ class RedisConsumer(Consumer):
             return True
         options = self._broker.options
         lease = self._lease
+        self._recover()
         self._adoption.finish()
         arguments = (self._keys.prefix, lease.id, self._seconds, options.delivery_limit, options.dead_letter_expires)
         if self._links.run(RENEW, arguments, self._seconds):
@@ -343,8 +358,8 @@ class RedisConsumer(Consumer):
             self._lost.clear()
             self._found.clear()
             self._concluded.clear()
-            self._adoption.drop()
             self._lease = fresh
+        self._adoption.drop()
         self._wakes.interrupt()
         return False
 

@@ -35,6 +35,10 @@ STEPS = (0, 3, 6, 9)
 UNIQUE = 16
 """Characters that make a delayed message differ from its copy."""
 
+RETURNED = "<"
+"""The first of them where a consumer has put the message back: it has stood in its queue before, and returns to its
+front. Others are hexadecimal."""
+
 
 def step_of(priority: int) -> int:
     """The step in which a message of this priority is kept."""

@@ -6,7 +6,7 @@ numbers: envelopes pass through undecoded. Arguments are listed at the top of ea
 
 from __future__ import annotations
 
-from umbel.brokers.redis_keys import SEPARATOR, UNIQUE
+from umbel.brokers.redis_keys import RETURNED, SEPARATOR, UNIQUE
 from umbel.brokers.redis_link import Script
 
 _DELAY = """
@@ -118,12 +118,21 @@ local function claim(reply)
     local due = redis.call('ZRANGE', ARGV[pair], '-inf', now, 'BYSCORE', 'LIMIT', 0, 500)
     if #due > 0 then
       redis.call('ZREM', ARGV[pair], unpack(due))
-      for _, member in ipairs(due) do
+      local function push(command, member)
         local step = string.sub(member, 1, 1)
         local list = ARGV[pair + 1]
         if step ~= '0' then list = list .. '{SEPARATOR}' .. step end
-        redis.call('LPUSH', list, string.sub(member, {UNIQUE + 2}))
+        redis.call(command, list, string.sub(member, {UNIQUE + 2}))
       end
+      local returned = {{}}
+      for _, member in ipairs(due) do
+        if string.sub(member, 2, 2) == '{RETURNED}' then
+          returned[#returned + 1] = member
+        else
+          push('LPUSH', member)
+        end
+      end
+      for number = #returned, 1, -1 do push('RPUSH', returned[number]) end
     end
   end
 
@@ -166,29 +175,35 @@ return claim({1})
 """
 )
 
-ADOPT = Script("""
--- consumers, held, consumer id, n, n * (tag, landing key, SHA-1), then pairs (landing key, list key).
--- Holds what landed under the tags by which it was delivered already, and gives all else that landed back: a wait
--- whose connection broke may have landed something else there. May be repeated.
-local at = 5 + 3 * tonumber(ARGV[4])
-if redis.call('ZSCORE', ARGV[1], ARGV[3]) then
-  for part = 5, at - 1, 3 do
-    if redis.call('HEXISTS', ARGV[2], ARGV[part]) == 0 then
-      for _, value in ipairs(redis.call('LRANGE', ARGV[part + 1], 0, -1)) do
-        if redis.sha1hex(value) == ARGV[part + 2] then
-          redis.call('LREM', ARGV[part + 1], -1, value)
-          redis.call('HSET', ARGV[2], ARGV[part], value)
-          break
-        end
-      end
+_ADOPT = """
+-- Holds what landed under the tag by which it was delivered already. May be repeated.
+local function adopt(held, tag, landing, sha)
+  if redis.call('HEXISTS', held, tag) == 1 then return end
+  for _, value in ipairs(redis.call('LRANGE', landing, 0, -1)) do
+    if redis.sha1hex(value) == sha then
+      redis.call('LREM', landing, -1, value)
+      redis.call('HSET', held, tag, value)
+      return
     end
   end
+end
+"""
+
+ADOPT = Script(
+    _ADOPT
+    + """
+-- consumers, held, consumer id, n, n * (tag, landing key, SHA-1), then pairs (landing key, list key).
+-- Gives all else that landed at those back: a wait whose connection broke may have landed something else there.
+local at = 5 + 3 * tonumber(ARGV[4])
+if redis.call('ZSCORE', ARGV[1], ARGV[3]) then
+  for part = 5, at - 1, 3 do adopt(ARGV[2], ARGV[part], ARGV[part + 1], ARGV[part + 2]) end
 end
 for pair = at, #ARGV, 2 do
   while redis.call('LMOVE', ARGV[pair], ARGV[pair + 1], 'RIGHT', 'RIGHT') do end
 end
 return 1
-""")
+"""
+)
 
 GUARDED_STORE = """
 -- A stored SUCCESS is recognised in JSON, pickle and MessagePack at the beginning, in YAML on its own line.
@@ -243,10 +258,12 @@ SETTLE = Script(
     + _DELAY
     + COUNTS
     + _CLAIM
+    + _ADOPT
     + GUARDED_STORE
     + CHORD_PART
     + f"""
--- After the claim part: milliseconds that successful results are kept; then settlements:
+-- After the claim part: milliseconds that successful results are kept; n, n * (tag, landing key, SHA-1) to adopt
+-- before; then settlements:
 --   'a', tag                       acknowledge
 --   'r', tag, key, payload         acknowledge, and store a successful result
 --   'x', tag, action, five arguments of the action, '1' to count the delivery as failed,
@@ -262,7 +279,7 @@ local ends = {{
   ack = function(raw) end,
   requeue = function(raw, list, delayed, step, seconds, tag)
     if tonumber(seconds) > 0 then
-      local unique = string.sub(redis.sha1hex(id .. tag), 1, {UNIQUE})
+      local unique = '{RETURNED}' .. string.sub(redis.sha1hex(id .. tag), 1, {UNIQUE - 1})
       delay(delayed, now + seconds, step .. unique .. raw)
     else
       redis.call('RPUSH', list, raw)
@@ -287,7 +304,12 @@ local function send(kind, key, score, value)
   end
 end
 
-local stale, position, at = {{}}, 0, stop + 1
+local adoptions = tonumber(ARGV[stop + 1])
+for part = stop + 2, stop + 1 + 3 * adoptions, 3 do
+  adopt(held, ARGV[part], ARGV[part + 1], ARGV[part + 2])
+end
+
+local stale, position, at = {{}}, 0, stop + 2 + 3 * adoptions
 while at <= #ARGV do
   local kind, tag_ = ARGV[at], ARGV[at + 1]
   if kind == 'a' then

@@ -22,11 +22,16 @@ class Settling:
         self._broker = broker
         self._keys = broker.keys
 
-    def arguments(self, settlements: Sequence[Settlement], lists: Sequence[Source]) -> list[Any]:
-        """The script's arguments after the claim part. Raises UnroutableMessage for a message to be published."""
+    def arguments(
+        self, settlements: Sequence[Settlement], lists: Sequence[Source], adopted: Sequence[str] = ()
+    ) -> list[Any]:
+        """The script's arguments after the claim part. ``adopted``: triples of what it is to adopt before.
+
+        Raises UnroutableMessage for a message to be published.
+        """
         prefix = self._broker.results_prefix
         usual = next((item.result.expires for item in settlements if item.result is not None), 0.0)
-        written: list[Any] = [milliseconds_of(usual)]
+        written: list[Any] = [milliseconds_of(usual), len(adopted) // 3, *adopted]
         for item in settlements:
             result = item.result
             tag = item.delivery.tag

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from umbel.worker.supervisor import Worker
 
 _KILL_AFTER = 3.0
+_READ_EVERY = 0.5
 
 
 class Signals(StartStopStep):
@@ -92,6 +93,7 @@ class Pool(StartStopStep):
     async def stop(self, worker: Worker) -> None:
         flow, executors = worker.flow, worker.pool
         assert executors is not None
+        reading = asyncio.create_task(self._read_reports(worker))
         await worker.until(lambda: not worker.is_warm() or not flow.busy(), worker.grace)
         if worker.is_soft():
             conf = worker.app.conf
@@ -106,6 +108,12 @@ class Pool(StartStopStep):
         if not await executors.wait_stopped(_KILL_AFTER):
             executors.kill()
             await executors.wait_stopped(_KILL_AFTER)
+        reading.cancel()
+
+    async def _read_reports(self, worker: Worker) -> None:
+        while True:
+            await asyncio.sleep(_READ_EVERY)
+            worker.flow.read_reports()
 
     async def shutdown(self, worker: Worker) -> None:
         if worker.pool is not None:

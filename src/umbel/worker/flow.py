@@ -378,12 +378,22 @@ class Flow:
             self._advance()
             self.wake()
 
+    def read_reports(self) -> None:
+        """What ``collect`` reads, for when its thread cannot go on because the broker is gone. Loop thread."""
+        with self._lock:
+            self._read_reports()
+            self._advance()
+
+    def _read_reports(self) -> None:
+        for executor in self._executors():
+            for packet in executor.channel.receive(_ALL):
+                self._on_packet(executor, packet)
+
     def give_back_running(self) -> None:
         """Put back what executors run; they are to be killed next."""
         with self._lock:
+            self._read_reports()
             for executor in self._executors():
-                for packet in executor.channel.receive(_ALL):
-                    self._on_packet(executor, packet)
                 for job in executor.jobs.values():
                     self._give_back(job)
                 executor.jobs.clear()

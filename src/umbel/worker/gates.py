@@ -48,7 +48,7 @@ class Gates:
         return bool(self._gates)
 
     def add(self, gate: Gate) -> None:
-        """Put one behind the others; before the worker claims anything."""
+        """Put one behind the others."""
         self._gates.append(gate)
 
     def judge(self, deliveries: Iterable[Delivery]) -> dict[int, Settlement]:

@@ -60,6 +60,12 @@ class Intake:
         """What is stored of a task whose outcome cannot be read."""
         return self.consequences(delivery.message, "FAILURE", EncodeError(reason))
 
+    def refused(self, delivery: Delivery, error: Exception) -> Settlement:
+        """A task that cannot be run for this reason is dead-lettered, so that it can be replayed, and stored as
+        FAILURE."""
+        result = self._result(delivery, "FAILURE", error)
+        return Settlement(delivery, Action.DEAD_LETTER, reason=str(error), result=result)
+
     def _expired(self, delivery: Delivery) -> Settlement:
         result, parts = self.consequences(delivery.message, "REVOKED", TaskRevokedError("expired"))
         return Settlement(delivery, result=result, parts=parts)

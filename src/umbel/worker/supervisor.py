@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from umbel.bootsteps import Blueprint, HookThread, StartStopStep
 from umbel.executors.board import Board
 from umbel.executors.lanes import find_lanes
+from umbel.limits.rates import RateLimits
 from umbel.signals import celeryd_after_setup, celeryd_init, worker_init, worker_shutdown, worker_shutting_down
 from umbel.worker.components import STEPS
 from umbel.worker.flow import Flow
@@ -89,6 +90,7 @@ class Worker:
         """Work waits, but nothing was claimed for ``worker_stall_timeout`` and not since either."""
         self.board = Board(_GENERATIONS * self.concurrency)
         self.flow = Flow(app, self.board, self._executors, self._notify, self._on_retired, self._on_link_broken, self)
+        self.rates = RateLimits(app, self.flow.gates, self.flow.intake.refused)
         self.steps: list[StartStopStep] = []
         self.hooks = HookThread("umbel-steps")
         self.blueprint = Blueprint(app.steps["worker"], "worker", default_steps=STEPS, hooks=self.hooks)
@@ -109,6 +111,7 @@ class Worker:
         logger.debug("drivers were loaded once, before executors are forked: %s", drivers)
         dump_on_signal()
         try:
+            self.rates.read()
             self.blueprint.apply(self, **self.options)
             gc.freeze()
             gc.set_threshold(_GARBAGE_THRESHOLD)

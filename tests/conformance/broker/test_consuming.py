@@ -164,8 +164,8 @@ def test_each_message_goes_to_one_of_several_processes(
     assert all(batches), "both processes got some"
 
 
-def test_receive_settle_and_renew_at_once(broker: Broker, consumer: Consumer, queue: Queue) -> None:
-    """Three threads on one consumer, as in a worker."""
+def test_receive_settle_and_renew_at_once(broker: Broker, consumer: Consumer, queue: Queue, driver: Driver) -> None:
+    """Three threads on one consumer, as in a worker. A renewal may give back what was pushed and not taken."""
     total = 2_000
     received: list[Delivery] = []
     settled: list[int] = []
@@ -188,5 +188,5 @@ def test_receive_settle_and_renew_at_once(broker: Broker, consumer: Consumer, qu
             broker.publish([make(queue.name, str(n).encode()) for n in range(start, start + 100)])
         for thread in threads:
             thread.result(60.0)
-    assert settled == list(range(total))
+    assert (settled if driver.returns_to_front else sorted(settled)) == list(range(total))
     take_none(consumer)

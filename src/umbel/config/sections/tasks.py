@@ -87,8 +87,13 @@ class TaskSettings:
     )
     task_default_rate_limit: str | int | float | None = setting(
         None,
-        "Rate limit of tasks that have none of their own, such as '10/m'.",
+        "Rate limit of tasks that have none of their own: a number per second, or text such as '10/m'; 0 for none.",
         old="CELERY_DEFAULT_RATE_LIMIT",
+    )
+    task_default_rate_limit_scope: Literal["worker", "cluster"] = setting(
+        "worker",
+        "Whether rate limits hold for each worker by itself, as in Celery, or for all workers together.",
+        own=True,
     )
     task_repr_maxlevels: int = setting(
         3, "Depth to which arguments are shown in logs and events.", old="CELERY_REPR_MAXLEVELS", minimum=0
