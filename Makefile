@@ -16,7 +16,7 @@ PYTHON ?=
 # More arguments for pytest or the benchmarks: make test ARGS='-k redis'
 ARGS ?=
 
-.PHONY: help demo test check bench services clean distclean
+.PHONY: help demo test check bench soak services clean distclean
 
 help: ## List these commands
 	@echo "Umbel: make COMMAND"; echo
@@ -45,6 +45,10 @@ check: $(VENV)/.installed-dev ## Style, types, documentation and import rules
 bench: $(VENV)/.installed-dev ## Measure Umbel side by side with its peers
 	@echo "bench: running python -m benchmarks"
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(VENV)/.installed-dev ## Run 500,000 tasks through a worker, and see that it does not grow
+	@echo "soak: running python -m benchmarks.soak"
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 services: $(VENV)/.installed-dev ## Install and start the test servers, and leave them running (scripts/services stop)
 	@$(BIN)/python scripts/services install

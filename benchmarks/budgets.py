@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.figures import BARE, FIGURES
+from benchmarks.registry import peer_of
 
 BEST_PEER = "best peer"
 Results = dict[str, dict[str, list[dict[str, float]]]]
@@ -61,6 +62,15 @@ BUDGETS: tuple[Budget, ...] = (
     Budget("start", "seconds", 0.4),
     Budget("import", "milliseconds", 60),
     Budget("depth", "ratio", 0.9),
+    Budget("sleep-asyncio", "rate", 8_500),
+    Budget("sleep-asyncio", "rate", 2, BEST_PEER),
+    Budget("sleep-threads", "rate", 2, BEST_PEER),
+    Budget("sleep-gevent", "rate", 2, BEST_PEER),
+    Budget("drain-async", "rate", 1, "umbel@redis"),
+    Budget("mixed", "ratio", 1.3),
+    Budget("replacement", "ratio", 0.6),
+    Budget("rate", "error", 5),
+    Budget("rate", "free", 0.9),
 )
 
 
@@ -73,7 +83,7 @@ def best_peer(results: Results, figure: str, value: str, higher_is_better: bool)
     """The peer with the best median, and that median."""
     medians: list[tuple[str, float]] = []
     for system in results.get(figure, {}):
-        if not system.startswith("umbel@") and system != BARE:
+        if peer_of(system) != "umbel" and system != BARE:
             found = median(results, figure, system, value)
             if found is not None:
                 medians.append((system, found))
@@ -89,7 +99,7 @@ def judge(results: Results) -> list[Verdict]:
 def _judge(budget: Budget, results: Results) -> Verdict:
     figure = next(f for f in FIGURES if f.name == budget.figure)
     column = next(v for v in figure.values if v.name == budget.value)
-    own = median(results, budget.figure, f"umbel@{figure.brokers[0]}", budget.value)
+    own = median(results, budget.figure, figure.own, budget.value)
     sign = "≥" if budget.higher_is_better else "≤"
     if not budget.against:
         demand = f"{sign} {budget.limit:,g} {column.title}"

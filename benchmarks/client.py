@@ -2,7 +2,7 @@
 
 `python -m benchmarks.client MODULE` reads one JSON request a line and answers each with one JSON line:
 `{"do": "send_for", "seconds": 2}` → `{"value": [12345, 2.01]}`, or `{"error": "..."}`. Requests are the methods of
-`systems.base.DriverBase`, and `done`, which asks the function that `watch` returned.
+`systems.base.DriverBase` and what else its driver can do, and `done`, which asks the function that `watch` returned.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Requests:
     def prepare(self) -> None:
         self.driver.prepare()
 
-    def send_many(self, count: int) -> float:
+    def send_many(self, count: int, task: str = "noop") -> float:
         """Return the seconds it took."""
         start = time.perf_counter()
-        self.driver.send_many(count)
+        self.driver.send_many(count, task)
         return time.perf_counter() - start
 
     def send_for(self, seconds: float) -> tuple[int, float]:
@@ -77,7 +77,8 @@ def main() -> None:
     gc.collect()
     for line in sys.stdin:
         request: dict[str, Any] = json.loads(line)
-        method = getattr(requests, request.pop("do"))
+        name = request.pop("do")
+        method = getattr(requests, name, None) or getattr(requests.driver, name)
         try:
             answer = {"value": method(**request)}
         except Exception as error:

@@ -12,7 +12,7 @@ from benchmarks import bare, venvs
 from benchmarks.processes import BenchmarkError, Scope
 from benchmarks.registry import System
 from benchmarks.servers import Servers
-from benchmarks.session import open_session
+from benchmarks.session import DRAIN_TIMEOUT, open_session
 
 Values = dict[str, float]
 BARE = "redis-py"
@@ -33,6 +33,9 @@ class Plan:
     starts: int = 3
     imports: int = 9
     deep_queue: int = 100_000
+    naps: int = 5_000
+    shorts: int = 2_000
+    limited_seconds: int = 10
 
 
 QUICK = Plan(
@@ -46,6 +49,9 @@ QUICK = Plan(
     starts=1,
     imports=3,
     deep_queue=20_000,
+    naps=2_000,
+    shorts=1_000,
+    limited_seconds=3,
 )
 
 
@@ -86,23 +92,112 @@ class Figure:
     measure_bare: Callable[[Bench], Values] | None = None
     umbel_only: bool = False
     max_runs: int = 100
+    systems: tuple[str, ...] = ()
+    """Those that are measured, Umbel first, where they are not all of the brokers."""
+
+    @property
+    def own(self) -> str:
+        """The name of the system for which budgets hold."""
+        return self.systems[0] if self.systems else f"umbel@{self.brokers[0]}"
 
     def covers(self, system: System) -> bool:
+        if self.systems or system.is_special:
+            return system.name in self.systems
         return system.broker in self.brokers and (system.is_umbel or not self.umbel_only)
 
 
-def drain(bench: Bench, system: System) -> Values:
+def drain(bench: Bench, system: System, task: str = "noop") -> Values:
     """One drain; again with more tasks while it was over in less than half of the time it should last."""
     while True:
         count = bench.drain_size(system)
         with open_session(bench.scope, bench.servers, system, "drain") as session:
-            seen = session.drain(count)
+            seen = session.drain(count, task)
         bench.rates[system.name] = seen.rate if seen else 4 * count / bench.plan.drain_seconds
         longer = bench.drain_size(system)
         if seen and (seen.seconds >= bench.plan.drain_seconds / 2 or longer <= 1.5 * count):
             return {"rate": seen.rate, "cpu": seen.cpu_per_10000}
         if longer <= count:
             raise BenchmarkError(f"{count} tasks were done too fast to be timed")
+
+
+def drain_async(bench: Bench, system: System) -> Values:
+    """`async def` no-op tasks, but for Umbel's prefork pool, whose rate with plain ones is to be reached."""
+    return drain(bench, system, "noop_async" if system.name == "umbel+asyncio2@redis" else "noop")
+
+
+def sleepers(bench: Bench, system: System) -> Values:
+    task = "nap_async" if system.name == "umbel+asyncio@redis" else "nap"
+    with open_session(bench.scope, bench.servers, system, "sleep") as session:
+        seen = session.drain(bench.plan.naps, task)
+    if seen is None:
+        raise BenchmarkError(f"{bench.plan.naps} tasks were done too fast to be timed")
+    return {"rate": seen.rate, "cpu": seen.cpu_per_10000}
+
+
+def mixed(bench: Bench, system: System) -> Values:
+    """One executor with the short tasks alone, then two with one long task before them."""
+    seconds: list[float] = []
+    for count, first in (("1", ""), ("2", "long")):
+        chosen = system.with_options("--concurrency", count)
+        with open_session(bench.scope, bench.servers, chosen, "mixed") as session:
+            seen = session.drain(bench.plan.shorts, "short", first)
+        if seen is None:
+            raise BenchmarkError(f"{bench.plan.shorts} tasks were done too fast to be timed")
+        seconds.append(seen.seconds)
+    alone, behind = seconds
+    return {"behind": behind, "alone": alone, "ratio": behind / alone}
+
+
+def replacement(bench: Bench, system: System) -> Values:
+    """The drain without replacement, then with it."""
+    free = drain(bench, system)
+    replaced = drain(bench, system.with_options("--max-tasks-per-child", "100"))
+    return {"rate": replaced["rate"], "free": free["rate"], "ratio": replaced["rate"] / free["rate"]}
+
+
+LIMIT = 500
+"""Tasks a second, of the task `limited`."""
+_FREE_TASKS = 60_000
+
+
+def rate(bench: Bench, system: System) -> Values:
+    """Two workers: first with free tasks only, then with limited ones before them, for longer than is measured."""
+    span = bench.plan.limited_seconds
+    free = min(_FREE_TASKS, 6_000 * span)
+    alone = _stamped(bench, system, {"stamp": free})["stamp"]
+    both = _stamped(bench, system, {"limited": LIMIT * (span + 3), "stamp": free}, span + 2)
+    begin = both["limited"][0] + 1
+    count = sum(begin <= moment < begin + span for moment in both["limited"])
+    return {
+        "limited": count / span,
+        "error": abs(count / span / LIMIT - 1) * 100,
+        "free": _middle_rate(both["stamp"]) / _middle_rate(alone),
+    }
+
+
+def _stamped(bench: Bench, system: System, counts: dict[str, int], seconds: float = 0) -> dict[str, list[float]]:
+    """When the tasks ran, once `seconds` have passed and all that are not limited are done."""
+    chosen = system.with_options("--concurrency", "1", times=2)
+    with open_session(bench.scope, bench.servers, chosen, "rate") as session:
+        if not session.client.ask("has_option", name="rate_limit_scope"):
+            raise BenchmarkError("not built: tasks have no option rate_limit_scope")
+        for task, count in counts.items():
+            session.client.ask("send_stamps", task=task, count=count)
+        worker = session.start_worker()
+        time.sleep(seconds)
+        deadline = time.monotonic() + DRAIN_TIMEOUT
+        while len(session.client.ask("stamps", task="stamp")) < counts["stamp"]:
+            worker.check()
+            if time.monotonic() > deadline:
+                raise BenchmarkError(f"the free tasks were not done in {DRAIN_TIMEOUT:.0f} s")
+            time.sleep(0.5)
+        return {task: session.client.ask("stamps", task=task) for task in counts}
+
+
+def _middle_rate(moments: list[float]) -> float:
+    """Tasks a second from the first tenth of them to the last."""
+    tenth = len(moments) // 10
+    return (len(moments) - 2 * tenth) / (moments[-tenth] - moments[tenth])
 
 
 def drain_deep(bench: Bench, system: System) -> Values:
@@ -201,6 +296,7 @@ def import_time(bench: Bench, system: System) -> Values:
 
 RATE = Value("rate", "tasks/s", True)
 CPU = Value("cpu", "CPU s per 10,000", False, 2)
+_NAPS = "5,000 tasks that sleep 10 ms, 100 lanes, Redis"
 _DRAIN = "Drain of pre-loaded no-op tasks, results stored"
 
 FIGURES: tuple[Figure, ...] = (
@@ -257,5 +353,69 @@ FIGURES: tuple[Figure, ...] = (
         ),
         drain_deep,
         umbel_only=True,
+    ),
+    Figure(
+        "sleep-asyncio",
+        f"{_NAPS}: coroutines",
+        ("redis",),
+        (RATE, CPU),
+        sleepers,
+        systems=("umbel+asyncio@redis", "taskiq+asyncio@redis", "saq+asyncio@redis"),
+    ),
+    Figure(
+        "sleep-threads",
+        f"{_NAPS}: threads",
+        ("redis",),
+        (RATE, CPU),
+        sleepers,
+        systems=("umbel+threads@redis", "dramatiq+threads@redis", "huey+threads@redis", "celery+threads@redis"),
+    ),
+    Figure(
+        "sleep-gevent",
+        f"{_NAPS}: greenlets",
+        ("redis",),
+        (RATE, CPU),
+        sleepers,
+        systems=("umbel+gevent@redis", "dramatiq+gevent@redis", "huey+greenlets@redis", "celery+gevent@redis"),
+    ),
+    Figure(
+        "drain-async",
+        "Drain of no-op coroutine tasks, results stored, Redis",
+        ("redis",),
+        (RATE, CPU),
+        drain_async,
+        systems=("umbel+asyncio2@redis", "umbel@redis", "taskiq@redis", "saq@redis"),
+    ),
+    Figure(
+        "mixed",
+        "2,000 tasks of 1 ms behind one of 5 s, two executors, Redis",
+        ("redis",),
+        (
+            Value("behind", "seconds", False, 2),
+            Value("alone", "seconds, one executor without the long task", False, 2),
+            Value("ratio", "behind/alone", False, 2),
+        ),
+        mixed,
+        systems=("umbel@redis",),
+    ),
+    Figure(
+        "replacement",
+        "Drain with a new executor for every 100 tasks, Redis",
+        ("redis",),
+        (RATE, Value("free", "tasks/s without", True), Value("ratio", "with/without", True, 2)),
+        replacement,
+        systems=("umbel@redis", "celery@redis"),
+    ),
+    Figure(
+        "rate",
+        "500 tasks/s in all of two workers, beside free tasks, Redis",
+        ("redis",),
+        (
+            Value("limited", "limited tasks/s", True, 1),
+            Value("error", "% off the limit", False, 1),
+            Value("free", "rate of free tasks beside/alone", True, 2),
+        ),
+        rate,
+        systems=("umbel@redis",),
     ),
 )

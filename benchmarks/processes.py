@@ -24,6 +24,8 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
+SOURCES = (str(ROOT), str(ROOT / "src"))
+"""Where processes find the benchmarks, and Umbel as it is in this tree."""
 MARK = "UMBEL_BENCH_MARK"
 
 
@@ -57,7 +59,7 @@ class Scope:
         """This process's variables, less what would configure a system or keep it from caching its bytecode."""
         unwanted = ("UMBEL_", "CELERY_", "PYTHONDONTWRITEBYTECODE", "PYTHONNODEBUGRANGES")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
-        return {**kept, "PYTHONPATH": str(ROOT), MARK: self.mark, **(extra or {})}
+        return {**kept, "PYTHONPATH": os.pathsep.join(SOURCES), MARK: self.mark, **(extra or {})}
 
     def spawn(
         self, argv: Sequence[str], log: str, environment: Mapping[str, str] | None = None, **options: Any

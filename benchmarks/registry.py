@@ -5,7 +5,7 @@ A further system is one entry here, one module in `benchmarks/systems` and one f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class System:
     """One task queue on one broker."""
 
     name: str
-    """`peer@broker`."""
+    """`peer@broker`, or `peer+kind@broker` where it is measured with several kinds of workers."""
     environment: str
     """Virtual environment, and file of pins."""
     broker: str
@@ -27,7 +27,7 @@ class System:
 
     @property
     def peer(self) -> str:
-        return self.name.partition("@")[0]
+        return peer_of(self.name)
 
     @property
     def module(self) -> str:
@@ -36,6 +36,20 @@ class System:
     @property
     def is_umbel(self) -> bool:
         return self.peer == "umbel"
+
+    @property
+    def is_special(self) -> bool:
+        """Whether it has a part in those figures only that name it."""
+        return "+" in self.name
+
+    def with_options(self, *options: str, times: int = 1) -> System:
+        """The same with these options of its worker besides, and so many workers."""
+        return replace(self, commands=tuple((*command, *options) for command in self.commands) * times)
+
+
+def peer_of(name: str) -> str:
+    """The task queue that a system's name begins with."""
+    return name.partition("@")[0].partition("+")[0]
 
 
 def _celery(broker: str, rate: int, extra: str = "") -> System:
@@ -65,7 +79,65 @@ def _umbel(broker: str, rate: int) -> System:
     return System(f"umbel@{broker}", "umbel", broker, (command,), rate, "default pool, 2 executors")
 
 
+def _lanes(name: str, rate: int, settings: str, *commands: str) -> System:
+    """A system with many lanes in each process, on Redis."""
+    return System(f"{name}@redis", peer_of(name), "redis", tuple(tuple(c.split()) for c in commands), rate, settings)
+
+
+UMBEL = "umbel -A benchmarks.systems.umbel worker --loglevel warning"
+CELERY = (
+    "celery -A benchmarks.systems.celery worker --concurrency 50 --without-gossip --without-mingle "
+    "--without-heartbeat --loglevel ERROR"
+)
+HUEY = "--no-periodic --quiet --delay 0.01 --max-delay 0.1"
+
+WITH_LANES: tuple[System, ...] = (
+    _lanes("umbel+asyncio", 8_000, "1 process of 100 lanes", f"{UMBEL} --pool asyncio --concurrency 100"),
+    _lanes("umbel+asyncio2", 15_000, "2 processes of 100 lanes", f"{UMBEL} --pool asyncio --processes 2"),
+    _lanes("umbel+threads", 8_000, "2 processes of 50", f"{UMBEL} --pool threads --processes 2 --concurrency 50"),
+    _lanes("umbel+gevent", 8_000, "2 processes of 50", f"{UMBEL} --pool gevent --processes 2 --concurrency 50"),
+    _lanes(
+        "dramatiq+threads",
+        3_000,
+        "2 processes of 50",
+        "dramatiq benchmarks.systems.dramatiq --processes 2 --threads 50",
+    ),
+    _lanes(
+        "dramatiq+gevent",
+        3_000,
+        "2 processes of 50",
+        "dramatiq-gevent benchmarks.systems.dramatiq --processes 2 --threads 50",
+    ),
+    _lanes(
+        "taskiq+asyncio",
+        1_500,
+        "RedisStreamBroker, 2 processes of 50, prefetch 50, uvloop, orjson",
+        "taskiq worker benchmarks.systems.taskiq:broker --workers 2 --log-level ERROR --max-async-tasks 50 "
+        "--max-prefetch 50 --no-parse",
+    ),
+    _lanes("saq+asyncio", 1_000, "2 processes of 50", "saq benchmarks.systems.saq.settings --workers 2"),
+    _lanes(
+        "huey+threads",
+        1_000,
+        "1 process of 100; it has no more",
+        f"huey_consumer benchmarks.systems.huey.huey --workers 100 --worker-type thread {HUEY}",
+    ),
+    _lanes(
+        "huey+greenlets",
+        1_000,
+        "gevent, 1 process of 100; it has no more",
+        f"huey_consumer benchmarks.systems.huey_greenlets.huey --workers 100 --worker-type greenlet {HUEY}",
+    ),
+    _lanes(
+        "celery+threads", 500, "2 workers of 50", *(f"{CELERY} --pool threads -n {node}@%h" for node in ("one", "two"))
+    ),
+    _lanes(
+        "celery+gevent", 500, "2 workers of 50", *(f"{CELERY} --pool gevent -n {node}@%h" for node in ("one", "two"))
+    ),
+)
+
 SYSTEMS: tuple[System, ...] = (
+    *WITH_LANES,
     _umbel("redis", 15_000),
     _celery("redis", 500),
     _dramatiq("redis", 1_500),

@@ -12,6 +12,7 @@ from rich.table import Table
 from benchmarks.budgets import BEST_PEER, Results, Verdict, best_peer, judge, median
 from benchmarks.figures import BARE, FIGURES, Figure, Value
 from benchmarks.processes import ROOT, BenchmarkError
+from benchmarks.registry import peer_of
 
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN = "<!-- begin: written by `python -m benchmarks --write-docs` -->"
@@ -39,7 +40,8 @@ def rows(figure: Figure, results: Results) -> list[list[str]]:
 def _row(figure: Figure, results: Results, system: str) -> list[str]:
     main = figure.values[0]
     own = median(results, figure.name, system, main.name)
-    celery = median(results, figure.name, f"celery@{figure.brokers[0]}", main.name)
+    celery_system = next((s for s in results[figure.name] if peer_of(s) == "celery"), "")
+    celery = median(results, figure.name, celery_system, main.name)
     best = best_peer(results, figure.name, main.name, main.higher_is_better)
     cells = [system]
     for value in figure.values:
@@ -101,7 +103,7 @@ def _print_table(console: Console, title: str, columns: Sequence[str], lines: li
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left")
     for line in lines:
-        table.add_row(*line, style="bold" if line[0].startswith("umbel@") else "")
+        table.add_row(*line, style="bold" if peer_of(line[0]) == "umbel" else "")
     console.print(table)
 
 

@@ -84,12 +84,15 @@ class Session:
         worker.check()
         return worker
 
-    def drain(self, count: int) -> Drain | None:
-        """Enqueue `count` tasks, then start the worker and watch until all are done; None if they were too few.
+    def drain(self, count: int, task: str = "noop", first: str = "") -> Drain | None:
+        """Enqueue `count` tasks, then start the worker and watch until so many are done; None if they were too few.
 
-        Raises BenchmarkError when the worker ends or 180 s have passed.
+        `first`: a task that is enqueued before them, once. Raises BenchmarkError when the worker ends or 180 s have
+        passed.
         """
-        self.client.ask("send_many", count=count)
+        if first:
+            self.client.ask("send_many", count=1, task=first)
+        self.client.ask("send_many", count=count, task=task)
         interval = self.client.ask("watch", expected=count)
         worker = self.start_worker()
         deadline = time.monotonic() + DRAIN_TIMEOUT

@@ -4,8 +4,8 @@ A driver module is imported twice, in the system's own virtual environment: by t
 and by `benchmarks.client`, for the class `Driver`. So a module imports at its top only what its worker needs.
 
 Each module defines two tasks: `noop`, which returns 1, and `stamp`, which returns `time.monotonic()` (on Linux one
-clock for all processes) as its body begins. Where the servers are stands in the environment: `BENCH_BROKER`,
-`BENCH_BACKEND`, `BENCH_QUEUE`.
+clock for all processes) as its body begins; those of systems on Redis also `nap`, which sleeps for `NAP` seconds. Where
+the servers are stands in the environment: `BENCH_BROKER`, `BENCH_BACKEND`, `BENCH_QUEUE`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ BACKEND = os.environ.get("BENCH_BACKEND", "")
 QUEUE = os.environ.get("BENCH_QUEUE", "bench")
 FIGURE = os.environ.get("BENCH_FIGURE", "")
 
+NAP = 0.01
+
 CHECK_EVERY = 64
 """Calls between two looks at the clock in a loop that runs for a given time."""
 
@@ -35,8 +37,8 @@ class DriverBase(ABC):
         """Create what must exist before a message is sent (schema, queues)."""
 
     @abstractmethod
-    def send_many(self, count: int) -> None:
-        """Enqueue `count` no-op tasks by the fastest documented way; return when the broker has them."""
+    def send_many(self, count: int, task: str = "noop") -> None:
+        """Enqueue `count` times this task by the fastest documented way; return when the broker has them."""
 
     @abstractmethod
     def send_for(self, seconds: float) -> tuple[int, float]:
@@ -74,16 +76,16 @@ class SyncDriver(DriverBase):
     """A driver of a library with a blocking client."""
 
     @abstractmethod
-    def send(self) -> object:
-        """Enqueue one no-op task."""
+    def send(self, task: str = "noop") -> object:
+        """Enqueue one task."""
 
     @abstractmethod
     def call(self) -> object:
         """Enqueue one no-op task and wait for its result."""
 
-    def send_many(self, count: int) -> None:
+    def send_many(self, count: int, task: str = "noop") -> None:
         for _ in range(count):
-            self.send()
+            self.send(task)
 
     def send_for(self, seconds: float) -> tuple[int, float]:
         return repeat_for(self.send, seconds, CHECK_EVERY)

@@ -30,8 +30,8 @@ class AsyncDriver(DriverBase):
         """Connect."""
 
     @abstractmethod
-    async def send(self) -> object:
-        """Enqueue one no-op task."""
+    async def send(self, task: str = "noop") -> object:
+        """Enqueue one task."""
 
     @abstractmethod
     async def call(self) -> object:
@@ -41,13 +41,13 @@ class AsyncDriver(DriverBase):
     async def submit_stamp(self) -> Coroutine[Any, Any, float]:
         """Send one `stamp` task; return a coroutine that waits for its value."""
 
-    async def send_batch(self, count: int) -> None:
-        """Enqueue `count` no-op tasks by the fastest documented way."""
+    async def send_batch(self, count: int, task: str = "noop") -> None:
+        """Enqueue `count` tasks by the fastest documented way."""
         for start in range(0, count, WINDOW):
-            await asyncio.gather(*(self.send() for _ in range(min(WINDOW, count - start))))
+            await asyncio.gather(*(self.send(task) for _ in range(min(WINDOW, count - start))))
 
-    def send_many(self, count: int) -> None:
-        self.run(self.send_batch(count))
+    def send_many(self, count: int, task: str = "noop") -> None:
+        self.run(self.send_batch(count, task))
 
     def send_for(self, seconds: float) -> tuple[int, float]:
         return self.run(self._repeat(self.send, seconds, CHECK_EVERY))

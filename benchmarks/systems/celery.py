@@ -13,7 +13,7 @@ from collections.abc import Callable
 from celery import Celery
 from kombu import Queue
 
-from benchmarks.systems.base import BACKEND, BROKER, QUEUE, TASK_TIMEOUT, RedisCounts, SyncDriver
+from benchmarks.systems.base import BACKEND, BROKER, NAP, QUEUE, TASK_TIMEOUT, RedisCounts, SyncDriver
 
 app = Celery("bench", broker=BROKER, backend=BACKEND)
 app.conf.update(
@@ -42,14 +42,22 @@ def stamp() -> float:
     return time.monotonic()
 
 
-class Driver(SyncDriver):
-    def send(self) -> object:
-        return noop.delay()
+@app.task
+def nap() -> None:
+    time.sleep(NAP)
 
-    def send_many(self, count: int) -> None:
+
+TASKS = {"noop": noop, "nap": nap}
+
+
+class Driver(SyncDriver):
+    def send(self, task: str = "noop") -> object:
+        return TASKS[task].delay()
+
+    def send_many(self, count: int, task: str = "noop") -> None:
         with app.producer_or_acquire() as producer:
             for _ in range(count):
-                noop.apply_async(producer=producer)
+                TASKS[task].apply_async(producer=producer)
 
     def call(self) -> object:
         return noop.delay().get(timeout=TASK_TIMEOUT)

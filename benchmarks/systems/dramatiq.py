@@ -13,7 +13,7 @@ import dramatiq
 from dramatiq.results import Results
 from dramatiq.results.backends.redis import RedisBackend
 
-from benchmarks.systems.base import BACKEND, BROKER, QUEUE, TASK_TIMEOUT, RedisCounts, SyncDriver
+from benchmarks.systems.base import BACKEND, BROKER, NAP, QUEUE, TASK_TIMEOUT, RedisCounts, SyncDriver
 
 if BROKER.startswith("amqp"):
     from dramatiq.brokers.rabbitmq import RabbitmqBroker
@@ -37,9 +37,18 @@ def stamp() -> float:
     return time.monotonic()
 
 
+@dramatiq.actor(queue_name=QUEUE)
+def nap() -> int:
+    time.sleep(NAP)
+    return 1
+
+
+TASKS = {"noop": noop, "nap": nap}
+
+
 class Driver(SyncDriver):
-    def send(self) -> object:
-        return noop.send()
+    def send(self, task: str = "noop") -> object:
+        return TASKS[task].send()
 
     def call(self) -> object:
         return noop.send().get_result(block=True, timeout=int(TASK_TIMEOUT * 1000))

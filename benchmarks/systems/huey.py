@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from huey import RedisHuey, SqliteHuey
 
-from benchmarks.systems.base import BROKER, FIGURE, TASK_TIMEOUT, RedisCounts, SyncDriver
+from benchmarks.systems.base import BROKER, FIGURE, NAP, TASK_TIMEOUT, RedisCounts, SyncDriver
 
 ON_SQLITE = BROKER.startswith("sqlite")
 if ON_SQLITE:
@@ -31,9 +31,18 @@ def stamp() -> float:
     return time.monotonic()
 
 
+@huey.task()
+def nap() -> int:
+    time.sleep(NAP)
+    return 1
+
+
+TASKS = {"noop": noop, "nap": nap}
+
+
 class Driver(SyncDriver):
-    def send(self) -> object:
-        return noop()
+    def send(self, task: str = "noop") -> object:
+        return TASKS[task]()
 
     def call(self) -> object:
         return noop().get(blocking=True, timeout=TASK_TIMEOUT, backoff=1, max_delay=0.001)

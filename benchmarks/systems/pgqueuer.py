@@ -46,13 +46,13 @@ class Driver(AsyncDriver):
     def prepare(self) -> None:
         self.run(self.queries.install())
 
-    async def send(self) -> object:
-        return await self.queries.enqueue("noop", None)
+    async def send(self, task: str = "noop") -> object:
+        return await self.queries.enqueue(task, None)
 
-    async def send_batch(self, count: int) -> None:
+    async def send_batch(self, count: int, task: str = "noop") -> None:
         for start in range(0, count, CHUNK):
             size = min(CHUNK, count - start)
-            await self.queries.enqueue(["noop"] * size, [None] * size, [0] * size)
+            await self.queries.enqueue([task] * size, [None] * size, [0] * size)
 
     async def call(self) -> object:
         raise NotImplementedError("PgQueuer has no results to wait for")

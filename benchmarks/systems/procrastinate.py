@@ -30,10 +30,10 @@ class Driver(SyncDriver):
     def prepare(self) -> None:
         app.schema_manager.apply_schema()
 
-    def send(self) -> object:
+    def send(self, task: str = "noop") -> object:
         return noop.defer()
 
-    def send_many(self, count: int) -> None:
+    def send_many(self, count: int, task: str = "noop") -> None:
         for start in range(0, count, CHUNK):
             noop.batch_defer(*({} for _ in range(min(CHUNK, count - start))))
 

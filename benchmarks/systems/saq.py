@@ -13,7 +13,7 @@ from typing import Any
 
 from saq import Queue
 
-from benchmarks.systems.base import BROKER, QUEUE, TASK_TIMEOUT, RedisCounts
+from benchmarks.systems.base import BROKER, FIGURE, NAP, QUEUE, TASK_TIMEOUT, RedisCounts
 from benchmarks.systems.base_async import WINDOW, AsyncDriver
 
 queue = Queue.from_url(BROKER, name=QUEUE, max_concurrent_ops=WINDOW)
@@ -27,15 +27,20 @@ async def stamp(ctx: dict[str, Any]) -> float:
     return time.monotonic()
 
 
-settings = {"queue": queue, "functions": [noop, stamp], "concurrency": 20}
+async def nap(ctx: dict[str, Any]) -> int:
+    await asyncio.sleep(NAP)
+    return 1
+
+
+settings = {"queue": queue, "functions": [noop, stamp, nap], "concurrency": 50 if FIGURE.startswith("sleep") else 20}
 
 
 class Driver(AsyncDriver):
     async def open(self) -> None:
         await queue.connect()
 
-    async def send(self) -> object:
-        return await queue.enqueue("noop")
+    async def send(self, task: str = "noop") -> object:
+        return await queue.enqueue(task)
 
     async def call(self) -> object:
         return await queue.apply("noop", timeout=TASK_TIMEOUT, poll_interval=0.001)

@@ -6,6 +6,7 @@ polled for, every millisecond (the default is 0.2 s).
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from taskiq.serializers import ORJSONSerializer
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
-from benchmarks.systems.base import BACKEND, BROKER, TASK_TIMEOUT, RedisCounts
+from benchmarks.systems.base import BACKEND, BROKER, NAP, TASK_TIMEOUT, RedisCounts
 from benchmarks.systems.base_async import AsyncDriver
 
 broker = (
@@ -33,12 +34,21 @@ async def stamp() -> float:
     return time.monotonic()
 
 
+@broker.task
+async def nap() -> int:
+    await asyncio.sleep(NAP)
+    return 1
+
+
+TASKS = {"noop": noop, "nap": nap}
+
+
 class Driver(AsyncDriver):
     async def open(self) -> None:
         await broker.startup()
 
-    async def send(self) -> object:
-        return await noop.kiq()
+    async def send(self, task: str = "noop") -> object:
+        return await TASKS[task].kiq()
 
     async def call(self) -> object:
         task = await noop.kiq()

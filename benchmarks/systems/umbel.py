@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.systems.base import BACKEND, BROKER, QUEUE, TASK_TIMEOUT, RedisCounts, SyncDriver
+from benchmarks.systems.base import BACKEND, BROKER, FIGURE, NAP, QUEUE, TASK_TIMEOUT, RedisCounts, SyncDriver
 from umbel import Umbel
+from umbel.options import TaskOptions
 
 settings: dict[str, Any] = {"task_default_queue": QUEUE}
 if BROKER.startswith("amqp") and not BACKEND.startswith("rpc"):
@@ -28,13 +30,72 @@ def stamp() -> float:
     return time.monotonic()
 
 
-class Driver(SyncDriver):
-    def send(self) -> object:
-        return noop.delay()
+@app.task
+async def noop_async() -> int:
+    return 1
 
-    def send_many(self, count: int) -> None:
+
+@app.task
+def nap() -> int:
+    time.sleep(NAP)
+    return 1
+
+
+@app.task
+async def nap_async() -> int:
+    await asyncio.sleep(NAP)
+    return 1
+
+
+@app.task
+def short() -> int:
+    time.sleep(0.001)
+    return 1
+
+
+@app.task
+def long() -> int:
+    time.sleep(5)
+    return 1
+
+
+if FIGURE == "rate":
+
+    @app.task(rate_limit="500/s", rate_limit_scope="cluster")
+    def limited() -> float:
+        return time.monotonic()
+
+
+class Driver(SyncDriver):
+    def __init__(self) -> None:
+        self._ids: dict[str, list[str]] = {}
+
+    def send(self, task: str = "noop") -> object:
+        return app.tasks[f"{__name__}.{task}"].delay()
+
+    def send_many(self, count: int, task: str = "noop") -> None:
+        chosen = app.tasks[f"{__name__}.{task}"]
         for start in range(0, count, CHUNK):
-            app.send_many([noop.s() for _ in range(min(CHUNK, count - start))])
+            app.send_many([chosen.s() for _ in range(min(CHUNK, count - start))])
+
+    def has_option(self, name: str) -> bool:
+        """Whether tasks have this option."""
+        return hasattr(TaskOptions, name)
+
+    def send_stamps(self, task: str, count: int) -> None:
+        """Send tasks that return their moment; `stamps` tells what they returned."""
+        chosen = app.tasks[f"{__name__}.{task}"]
+        self._ids[task] = [result.id for result in app.send_many([chosen.s() for _ in range(count)])]
+
+    def stamps(self, task: str) -> list[float]:
+        """What those of `send_stamps` that are done returned, in order of time."""
+        import json
+
+        server, ids = RedisCounts(BACKEND).client, self._ids[task]
+        found: list[Any] = []
+        for start in range(0, len(ids), CHUNK):
+            found += server.mget([f"celery-task-meta-{each}" for each in ids[start : start + CHUNK]])
+        return sorted(json.loads(meta)["result"] for meta in found if meta is not None)
 
     def call(self) -> object:
         return noop.delay().get(timeout=TASK_TIMEOUT)

@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from umbel.app import Umbel as Umbel
+    from umbel.autoscaling import Autoscaler as Autoscaler
     from umbel.canvas import Signature as Signature
     from umbel.canvas import chain as chain
     from umbel.canvas import chord as chord
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Umbel": "app",
+    "Autoscaler": "autoscaling",
     "chain": "canvas",
     "chord": "canvas",
     "chunks": "canvas",
@@ -94,6 +96,7 @@ _ALIASES = {"uuid": "new_id"}
 
 __all__ = [
     "AsyncResult",
+    "Autoscaler",
     "EagerResult",
     "Exchange",
     "GroupResult",

@@ -15,8 +15,10 @@ from workers import wait_for
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def run_worker(directory: Path, *arguments: str, program: tuple[str, ...] = ("-m", "umbel", "-A", "proj")) -> str:
-    """``umbel worker`` that is to end at once with status 1: its standard error."""
+def run_worker(
+    directory: Path, *arguments: str, program: tuple[str, ...] = ("-m", "umbel", "-A", "proj"), status: int = 1
+) -> str:
+    """``umbel worker`` that is to end at once with this status: its standard error."""
     done = subprocess.run(
         [sys.executable, *program, *(("worker", "--quiet", *arguments) if program[0] == "-m" else ())],
         cwd=directory,
@@ -25,7 +27,7 @@ def run_worker(directory: Path, *arguments: str, program: tuple[str, ...] = ("-m
         timeout=30,
         env={key: value for key, value in os.environ.items() if not key.startswith("UMBEL_")},
     )
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == status, done.stderr
     return done.stderr
 
 
@@ -56,6 +58,7 @@ def one_line(error: str) -> str:
     ("arguments", "words"),
     [
         (("-P", "greenlets"), "unknown pool 'greenlets'"),
+        (("-P", "nobody_has_this:Lanes"), "cannot be imported: No module named 'nobody_has_this'"),
         (("-P", "solo", "-c", "4"), "the pool solo runs one task at a time"),
         (("-c", "4", "--processes", "2"), "contradict each other"),
     ],
@@ -63,6 +66,14 @@ def one_line(error: str) -> str:
 def test_a_pool_that_cannot_be_had_is_one_line(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
     write_app(tmp_path)
     assert words in one_line(run_worker(tmp_path, *arguments))
+
+
+@pytest.mark.parametrize("arguments", [("-P", "threads", "-c", "0"), ("-c", "-2"), ("--processes", "0")])
+def test_a_pool_without_lanes_is_refused(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    write_app(tmp_path)
+    error = run_worker(tmp_path, *arguments, status=2)
+    assert f"Invalid value for '{arguments[-2][:2]}" in error
+    assert f"{arguments[-1]} is not in the range x>=1" in error
 
 
 @pytest.mark.parametrize(
@@ -92,6 +103,36 @@ def test_greenlets_with_an_application_that_was_imported_first_are_refused(tmp_p
     line = one_line(run_worker(tmp_path, program=("main.py",)))
     assert "gevent must patch before the application is imported, but it was imported first" in line
     assert "umbel -A MODULE worker --pool gevent" in line
+
+
+def test_a_pool_whose_library_is_missing_names_the_extra(tmp_path: Path) -> None:
+    write_app(tmp_path)
+    hide = "import importlib.util as util; found = util.find_spec\n"
+    hide += "util.find_spec = lambda name, *rest: None if name == 'gevent' else found(name, *rest)\n"
+    (tmp_path / "proj.py").write_text(hide + (tmp_path / "proj.py").read_text())
+    line = one_line(run_worker(tmp_path, "-P", "gevent"))
+    assert "gevent is not installed" in line
+    assert "pip install 'umbel[gevent]'" in line
+
+
+def test_steps_that_require_each_other_are_one_line(tmp_path: Path) -> None:
+    write_app(tmp_path)
+    steps = """
+        from umbel.bootsteps import StartStopStep
+
+        class Egg(StartStopStep):
+            requires = ("proj:Hen",)
+
+        class Hen(StartStopStep):
+            requires = ("proj:Egg",)
+
+        app.steps["worker"] |= {Egg, Hen}
+    """
+    with (tmp_path / "proj.py").open("a") as file:
+        file.write(textwrap.dedent(steps))
+    line = one_line(run_worker(tmp_path))
+    assert "steps of the worker require each other in a circle" in line
+    assert "Hen" in line and "Egg" in line
 
 
 def test_the_documented_own_pool_runs_tasks(tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ class Context:
     backend: str | None = None
     workdir: str | None = None
     debug: bool = False
+    directory: str = "."
+    """Where the command was called."""
     _found: list[Umbel] = field(default_factory=list["Umbel"])
 
     @property
@@ -129,9 +131,10 @@ def umbel(ctx: click.Context, **options: Any) -> None:
       umbel -A proj queues
       umbel demo
     """
+    directory = os.getcwd()
     if options["workdir"]:
         os.chdir(options["workdir"])
-    ctx.obj = Context(**options)
+    ctx.obj = Context(**options, directory=directory)
 
 
 def main() -> None:

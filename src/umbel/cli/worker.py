@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from msgspec.structs import replace
 
-from umbel.cli.user_options import ExtensibleCommand, all_options
+from umbel.cli.generation import GenerationCommand, current_generation, project_files
+from umbel.cli.user_options import all_options
 from umbel.cli.worker_options import ServiceOptions, service_options
 from umbel.nodenames import for_node, for_process, node_name
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "FATAL"]
 
 
-@click.command(cls=ExtensibleCommand)
+@click.command(cls=GenerationCommand)
 @click.option(
     "-P",
     "--pool",
@@ -88,23 +89,29 @@ def worker(
       umbel -A proj worker --loglevel debug --log-format json
       umbel -A proj worker -n w1@%h --detach --pidfile run/%n.pid --logfile log/%n%I.log
       umbel -A proj worker --max-tasks-per-child 1000 --max-memory-per-child 300000
+      umbel -A proj worker --autoscale 10,2
+      umbel -A proj worker --reload
       umbel -A proj worker --health-port 8080
     """
     from umbel.cli import daemon
     from umbel.cli.logging_signals import set_up_logging
+    from umbel.cli.reloader import Reloader
+    from umbel.executors.fresh import check_unpatched
+    from umbel.executors.lanes import find_lanes
     from umbel.log import setup as log
     from umbel.pidfile import Pidfile
     from umbel.worker.supervisor import Worker
 
-    options = ServiceOptions(**service)
+    options, generation = ServiceOptions(**service), current_generation()
     options.check()
+    sys.dont_write_bytecode = sys.dont_write_bytecode or options.reload
     if options.executable:
         daemon.execute_with(options.executable)
     if options.workdir:
         os.chdir(options.workdir)
     if options.umask:
         daemon.set_umask(options.umask)
-    begun = daemon.detach() if options.detach else None
+    begun = daemon.detach() if options.detach and generation is None else None
     daemon.drop_privileges(options.uid, options.gid)
     app, name = context.app, node_name(hostname or "umbel@%h")
     conf = app.conf
@@ -114,7 +121,7 @@ def worker(
     daemon.drop_privileges(conf.worker_uid, conf.worker_gid)
     logging = log.setup_of(conf, level=loglevel.upper(), style=log_format, file=logfile)
     file = for_node(logging.file, name) if logging.file else None
-    pidfile = Pidfile(for_node(conf.worker_pidfile, name)) if conf.worker_pidfile else None
+    pidfile = Pidfile(for_node(conf.worker_pidfile, name)) if conf.worker_pidfile and generation is None else None
     if pidfile is not None:
         pidfile.acquire()
     try:
@@ -128,6 +135,13 @@ def worker(
             style=logging.style,
             color=logging.color,
         )
+        if conf.worker_reload and generation is None:
+            command = [sys.executable, "-m", "umbel", *sys.argv[1:]]
+            reloader = Reloader(command, context.directory, project_files(), conf.worker_reload_dirs)
+            check_unpatched(find_lanes(pool or conf.worker_pool).name)
+            if begun is not None:
+                begun(for_process(file, 0) if file else None)
+            sys.exit(reloader.run())
         node = Worker(
             app,
             pool=pool,
@@ -140,9 +154,10 @@ def worker(
             options=all_options(click.get_current_context(), app),
         )
         app.finalize()
-        if not quiet:
+        again = generation is not None and generation.number > 1
+        if not quiet and not again:
             click.echo(_banner(app, node), err=True)
-        if purge:
+        if purge and not again:
             for queue in node.queues:
                 click.echo(f"{queue.name}: {app.broker.purge(queue.name)} messages removed", err=True)
             app.broker.close()
@@ -153,6 +168,10 @@ def worker(
         if pidfile is not None:
             pidfile.release()
     sys.exit(status)
+
+
+def _size(node: Worker) -> str:
+    return f"{node.bounds.clamp(0)} to {node.size}, by load" if node.bounds is not None else str(node.size)
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -170,7 +189,7 @@ def _banner(app: Umbel, node: Worker) -> str:
         f"  app         {app.main or '-'}",
         f"  broker      {redact(app.broker.url)}",
         f"  results     {redact(app.backend.url)}",
-        f"  concurrency {node.size} ({node.kind.name})",
+        f"  concurrency {_size(node)} ({node.kind.name})",
         f"  queues      {', '.join(queue.name for queue in node.queues)}",
         "  tasks       " + ("\n              ".join(shown) or "none"),
     ]

@@ -29,6 +29,9 @@ class ServiceOptions(Struct, kw_only=True):
     max_memory_per_child: int | None
     prefetch_multiplier: int | None
     disable_prefetch: bool
+    autoscale: str | None
+    reload: bool
+    reload_dir: tuple[str, ...]
     task_events: bool
     include: str | None
     optimization: str
@@ -52,6 +55,9 @@ class ServiceOptions(Struct, kw_only=True):
         given: dict[str, Any] = {
             "worker_prefetch_multiplier": self.prefetch_multiplier,
             "worker_disable_prefetch": self.disable_prefetch or None,
+            "worker_autoscale": self.autoscale,
+            "worker_reload": self.reload or bool(self.reload_dir) or None,
+            "worker_reload_dirs": list(self.reload_dir) or None,
             "worker_max_tasks_per_child": self.max_tasks_per_child,
             "worker_max_memory_per_child": self.max_memory_per_child,
             "worker_send_task_events": self.task_events or None,
@@ -69,12 +75,26 @@ _OPTIONS = [
         "--prefetch-multiplier", type=click.IntRange(min=0), help="Messages held per executor [default: adaptive]."
     ),
     click.option("--disable-prefetch", is_flag=True, help="Take a task only when an executor is free."),
+    click.option(
+        "--autoscale",
+        metavar="MAX,MIN",
+        help="Scale by load between so many tasks at a time; with prefork, processes. MIN is 0 where not given.",
+    ),
     click.option("--max-tasks-per-child", type=click.IntRange(min=1), help="Replace an executor after so many tasks."),
     click.option(
         "--max-memory-per-child",
         type=click.IntRange(min=1),
         metavar="KIB",
         help="Replace an executor whose resident memory is above KIB after a task.",
+    ),
+    click.option(
+        "--reload", is_flag=True, help="Start anew when the project's code changes; running tasks end on the old code."
+    ),
+    click.option(
+        "--reload-dir",
+        multiple=True,
+        metavar="DIR",
+        help="Reload when code in DIR or below changes, instead of where the code comes from; may be repeated.",
     ),
     click.option("-I", "--include", metavar="A,B", help="Modules with tasks to import as well."),
     click.option("-D", "--detach", is_flag=True, help="Run in the background; returns once the worker has begun."),

@@ -8,6 +8,7 @@ and is a nursery like any other from then on.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from umbel.log.setup import LogSetup, configure, current_setup
 if TYPE_CHECKING:
     from umbel.app import Umbel
     from umbel.executors.lanes.base import Lanes
+
+logger = logging.getLogger("umbel.worker.nursery")
 
 _BOOT = """\
 import json, sys
@@ -117,6 +120,8 @@ def main(control_fd: int) -> None:
     app.conf.assign(recipe.settings, COMMAND_LINE)
     app.import_task_modules()
     app.finalize()
+    drivers = f"{type(app.broker).__name__}, {type(app.backend).__name__}"
+    logger.debug("drivers were loaded once, before executors are forked: %s", drivers)
     fd, slots = recipe.board
     run = partial(run_executor, find_lanes(recipe.kind), app, Board(slots, fd), recipe.count, recipe.hostname)
     run_and_exit(NurseryProcess(control, run, recipe.parent).run)

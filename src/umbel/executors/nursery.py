@@ -73,17 +73,20 @@ _news_decoder: msgspec.msgpack.Decoder[Spawned | Exited] = msgspec.msgpack.Decod
 _prctl = ctypes.CDLL(None, use_errno=True).prctl if sys.platform.startswith("linux") else None
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the thread that forked it ends (Linux)."""
+def die_with_parent(number: int = signal.SIGKILL) -> None:
+    """Have the kernel send this process a signal when the thread that forked it ends (Linux)."""
     if _prctl is not None:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _prctl(_PR_SET_PDEATHSIG, number)
 
 
 class Nursery:
     """The supervisor's handle of the nursery process."""
 
-    def __init__(self, body: ExecutorBody) -> None:
-        """Fork it. Warns when this process has more than one thread: locks that those hold stay locked in the fork."""
+    def __init__(self, body: ExecutorBody, prepare: Callable[[], None] | None = None) -> None:
+        """Fork it; it calls ``prepare`` before it forks any executor.
+
+        Warns when this process has more than one thread: locks that those hold stay locked in the fork.
+        """
         if threading.active_count() > 1:
             names = sorted(thread.name for thread in threading.enumerate() if thread is not threading.current_thread())
             logger.warning(
@@ -99,7 +102,7 @@ class Nursery:
         self.pid = os.fork()
         if self.pid == 0:
             own.close()
-            run_and_exit(lambda: NurseryProcess(theirs, body, parent).run())
+            run_and_exit(lambda: NurseryProcess(theirs, body, parent, prepare).run())
         gc.unfreeze()
         self._attend(own, theirs)
 
@@ -179,10 +182,17 @@ def run_and_exit(body: Callable[[], None]) -> NoReturn:
 class NurseryProcess:
     """What runs in the nursery, also in one whose application is patched."""
 
-    def __init__(self, control: socket.socket, body: ExecutorBody, parent: int) -> None:
+    def __init__(
+        self,
+        control: socket.socket,
+        body: ExecutorBody,
+        parent: int,
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
         self.control = control
         self.body = body
         self.parent = parent
+        self.prepare = prepare
         self.children: set[int] = set()
 
     def run(self) -> None:
@@ -197,6 +207,8 @@ class NurseryProcess:
         os.set_blocking(wake_write, False)
         _signal(signal.SIGCHLD, _ignore)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        if self.prepare is not None:
+            self.prepare()
         try:
             while self._step(wake_read, wake_write):
                 pass

@@ -7,6 +7,7 @@ a MessagePack body. The number alone identifies a packet that was taken back.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 import msgspec
 from msgspec import Struct
@@ -23,6 +24,7 @@ OUTCOME = 3
 REPORT = 4
 REFUSED = 5
 RETIRING = 6
+BUNDLE = 7
 
 
 class Assignment(Struct, array_like=True, gc=False):
@@ -55,6 +57,7 @@ class Report(Struct, array_like=True, gc=False):
 _encoder = msgspec.msgpack.Encoder()
 _assignment_decoder = msgspec.msgpack.Decoder(Assignment)
 _report_decoder = msgspec.msgpack.Decoder(Report)
+_bundle_decoder = msgspec.msgpack.Decoder(list[bytes])
 _result_decoder = msgspec.msgpack.Decoder(Result)
 
 
@@ -98,6 +101,15 @@ def encode_report(number: int, report: Report) -> bytes:
 
 def decode_report(packet: bytes) -> Report:
     return _report_decoder.decode(memoryview(packet)[_HEAD_SIZE:])
+
+
+def encode_bundle(packets: Sequence[bytes]) -> bytes:
+    """Executor → supervisor: several packets that have come up at once, in their order."""
+    return _HEAD.pack(0, BUNDLE) + _encoder.encode(packets)
+
+
+def decode_bundle(packet: bytes) -> list[bytes]:
+    return _bundle_decoder.decode(memoryview(packet)[_HEAD_SIZE:])
 
 
 def encode_state(number: int, result: Result) -> bytes:

@@ -51,6 +51,10 @@ class Health(StartStopStep):
     async def start(self, worker: Worker) -> None:
         await self.server.start()
 
+    async def close(self, worker: Worker) -> None:
+        if worker.app.conf.worker_reload:
+            self.server.close()  # its successor answers already
+
     async def shutdown(self, worker: Worker) -> None:
         self.server.close()
 
@@ -86,7 +90,10 @@ class Pool(StartStopStep):
 
     async def start(self, worker: Worker) -> None:
         assert worker.nursery is not None
-        worker.pool = executors = pool.Pool(worker.nursery, worker.size.processes, worker, worker.size.lanes)
+        most, first = worker.size, worker.first_size
+        worker.pool = executors = pool.Pool(
+            worker.nursery, first.processes, worker, most.lanes, worker.generations * most.processes, first.lanes
+        )
         StackDumper(executors, worker.board)
         executors.start()
 

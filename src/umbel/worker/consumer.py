@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from umbel.bootsteps import Blueprint, StartStopStep
 from umbel.errors import OperationalError, StepError
+from umbel.worker.autoscale import Autoscaling
 from umbel.worker.link import Link
 from umbel.worker.maintenance import Parking, Watchdog
 from umbel.worker.stopping import EXIT_FAILURE
@@ -189,5 +190,5 @@ class WorkerConsumer:
             await self._start()
 
 
-STEPS = (Connection, Parking, Watchdog, Tasks)
+STEPS = (Connection, Parking, Watchdog, Autoscaling, Tasks)
 """The steps of every consumer."""

@@ -101,12 +101,12 @@ class Dispatcher:
             self._send_suspects(executors)
 
     def _fill(self, executor: ExecutorHandle, most: int) -> None:
-        backlog, jobs, lanes = self.backlog, executor.jobs, executor.lanes
+        backlog, jobs, lanes = self.backlog, executor.jobs, executor.open
         window = lanes * self.window
-        room = granted = min(most, self._unreported_limit(lanes) - len(jobs), executor.allowance)
+        room = granted = min(most, self._unreported_limit(executor) - len(jobs), executor.allowance)
         while room > 0 and backlog and (len(jobs) < lanes or executor.load + backlog[0].estimate <= window):
             job = backlog[0]
-            if lanes > 1 and self.is_suspect(job):
+            if executor.lanes > 1 and self.is_suspect(job):
                 backlog.popleft()
                 self._backlog_seconds -= job.estimate
                 self._suspects.append(job)
@@ -141,7 +141,10 @@ class Dispatcher:
                 executor.jobs[job.number] = job
                 executor.load += job.estimate
 
-    def _unreported_limit(self, lanes: int) -> int:
+    def _unreported_limit(self, executor: ExecutorHandle) -> int:
+        lanes = executor.open
+        if lanes < executor.lanes:
+            return lanes
         return MOST_UNREPORTED + lanes - 1 if self.fixed is None else lanes * max(1, self.fixed)
 
     def balance(self) -> None:
@@ -151,7 +154,7 @@ class Dispatcher:
         executors = self._executors()
         if len(executors) < 2:
             return
-        idle = [executor for executor in executors if len(executor.jobs) < executor.lanes and not executor.stopping]
+        idle = [executor for executor in executors if len(executor.jobs) < executor.open and not executor.stopping]
         for executor in idle:
             donor = max(executors, key=_unread)
             unread = _unread(donor)
@@ -206,10 +209,10 @@ class Dispatcher:
     def wanted(self) -> int:
         """How many messages more the worker should hold now."""
         executors = [executor for executor in self._executors() if not executor.stopping]
-        count = sum(executor.lanes for executor in executors)
+        count = sum(executor.open for executor in executors)
         if not count or self._bytes > MOST_BYTES_HELD:
             return 0
-        held = self.held()
+        held = self._kept() + sum(len(executor.jobs) for executor in executors)
         if self.fixed is not None:
             return max(0, count * max(1, self.fixed) - held)
         free = count * self.window - self._backlog_seconds - sum(executor.load for executor in executors)
@@ -218,20 +221,28 @@ class Dispatcher:
 
     def held_window(self) -> int:
         """How many messages are held when the window is full."""
-        count = sum(executor.lanes for executor in self._executors())
+        count = sum(executor.open for executor in self._executors())
         if self.fixed is not None:
             return count * max(1, self.fixed)
         return min(max(count, int(count * self.window / self.durations.overall)), count * MOST_HELD_EACH)
 
     def held(self) -> int:
         """How many messages are held."""
-        kept = len(self.backlog) + len(self._suspects) + len(self.waiting)
-        return kept + sum(len(executor.jobs) for executor in self._executors())
+        return self._kept() + sum(len(executor.jobs) for executor in self._executors())
+
+    def _kept(self) -> int:
+        return len(self.backlog) + len(self._suspects) + len(self.waiting)
+
+    def load(self) -> tuple[int, int]:
+        """Lanes that have a job, and jobs held for them, theirs included; without executors that are stopping."""
+        executors = [executor for executor in self._executors() if not executor.stopping]
+        busy = sum(min(len(executor.jobs), executor.open) for executor in executors)
+        return busy, self._kept() + sum(len(executor.jobs) for executor in executors)
 
     def idle(self) -> int:
         """Lanes without a job."""
         return sum(
-            max(0, executor.lanes - len(executor.jobs)) for executor in self._executors() if not executor.stopping
+            max(0, executor.open - len(executor.jobs)) for executor in self._executors() if not executor.stopping
         )
 
     def busy(self) -> bool:

@@ -247,6 +247,9 @@ class Flow:
             job = self.dispatcher.finish(executor, number, report.runtime if report is not None else None)
             if job is not None:
                 self._conclude(job, report or self._refused(job, fault))
+        elif kind == packets.BUNDLE:
+            for each in packets.decode_bundle(packet):
+                self._on_packet(executor, each)
         elif kind == packets.REPORT:
             self._ending.results.append(packets.decode_state(packet))
         elif kind == packets.REFUSED:
@@ -300,6 +303,22 @@ class Flow:
         with self._lock:
             executor.allowance = self._allowance
             self._switchboard.add(executor)
+            self._advance()
+
+    def retire(self, executor: ExecutorHandle) -> None:
+        """Have it end what it runs and exit; what it has not read goes to others."""
+        with self._lock:
+            executor.stopping = True
+            self.dispatcher.put_back(self.dispatcher.take_back(executor, _ALL))
+            executor.channel.send(packets.encode_stop())
+            self._advance()
+
+    def open_lanes(self, executor: ExecutorHandle, lanes: int) -> None:
+        """Give it so many tasks at a time from now on."""
+        with self._lock:
+            if lanes < executor.open:
+                self.dispatcher.put_back(self.dispatcher.take_back(executor, _ALL))
+            executor.open = lanes
             self._advance()
 
     def on_executor_exit(self, executor: ExecutorHandle, status: int) -> None:
@@ -408,6 +427,11 @@ class Flow:
         """How many tasks are held: in the backlog, sent to executors, running."""
         with self._lock:
             return self.dispatcher.held()
+
+    def load(self) -> tuple[int, int]:
+        """Lanes that have a task, and how many tasks are held for them, theirs included."""
+        with self._lock:
+            return self.dispatcher.load()
 
     def close(self) -> None:
         self.telling.close()

@@ -116,7 +116,9 @@ class HealthServer:
         address = self.worker.app.conf.worker_health_address
         if address:
             host, port = parse_address(address)
-            server = await asyncio.start_server(self._on_request, host, port, limit=_REQUEST_LIMIT)
+            server = await asyncio.start_server(
+                self._on_request, host, port, limit=_REQUEST_LIMIT, reuse_port=self.worker.app.conf.worker_reload
+            )
             self._servers.append(server)
             bound = sorted({each.getsockname()[1] for each in server.sockets})
             logger.info("health is told over HTTP", extra={"data": {"host": host or "*", "port": bound[0]}})

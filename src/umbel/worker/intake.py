@@ -63,8 +63,8 @@ class Intake:
     def refused(self, delivery: Delivery, error: Exception) -> Settlement:
         """A task that cannot be run for this reason is dead-lettered, so that it can be replayed, and stored as
         FAILURE."""
-        result = self._result(delivery, "FAILURE", error)
-        return Settlement(delivery, Action.DEAD_LETTER, reason=str(error), result=result)
+        result, parts = self.consequences(delivery.message, "FAILURE", error)
+        return Settlement(delivery, Action.DEAD_LETTER, reason=str(error), result=result, parts=parts)
 
     def _expired(self, delivery: Delivery) -> Settlement:
         result, parts = self.consequences(delivery.message, "REVOKED", TaskRevokedError("expired"))

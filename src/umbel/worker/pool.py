@@ -29,11 +29,11 @@ UNLIMITED = 1 << 62
 class ExecutorHandle:
     """The supervisor's view of one executor process.
 
-    ``lanes``: how many tasks it runs at a time. ``jobs``: by number, what was sent to it and is not yet reported,
-    oldest first. ``load``: their estimated seconds. ``suspect``: number of the job that was sent to it although it may
-    bring it down. ``worked``: it has begun a task. ``stopping``: it reads no more, and exits when what it runs has
-    ended; ``retired``: why it has decided so by itself. ``exited``: it is gone, and its channel is not to be read any
-    more. ``allowance``: how many packets more it may be sent in its life.
+    ``lanes``: how many tasks it can run at a time; ``open``: how many it is given. ``jobs``: by number, what was sent
+    to it and is not yet reported, oldest first. ``load``: their estimated seconds. ``suspect``: number of the job
+    that was sent to it although it may bring it down. ``worked``: it has begun a task. ``stopping``: it reads no more,
+    and exits when what it runs has ended; ``retired``: why it has decided so by itself. ``exited``: it is gone, and its
+    channel is not to be read any more. ``allowance``: how many packets more it may be sent in its life.
     """
 
     __slots__ = (
@@ -43,6 +43,7 @@ class ExecutorHandle:
         "jobs",
         "lanes",
         "load",
+        "open",
         "pid",
         "retired",
         "slot",
@@ -54,6 +55,7 @@ class ExecutorHandle:
     def __init__(self, slot: int, channel: SupervisorEnd, lanes: int = 1) -> None:
         self.slot = slot
         self.lanes = lanes
+        self.open = lanes
         self.channel = channel
         self.pid = 0
         self.jobs: dict[int, Job] = {}
@@ -89,20 +91,35 @@ class PoolOwner(Protocol):
 
     def on_nursery_lost(self) -> None: ...
 
+    def retire(self, executor: ExecutorHandle) -> None:
+        """Have it end what it runs and exit; what it has not read goes to others."""
+        ...
+
+    def open_lanes(self, executor: ExecutorHandle, lanes: int) -> None:
+        """Give it so many tasks at a time from now on."""
+        ...
+
 
 class Pool:
-    """Keeps ``size`` executors with ``lanes`` each at work until it is stopped.
+    """Keeps ``size`` executors at work until it is stopped, each with ``lanes`` of which ``open`` are used.
 
     Beside them there may be some that are stopping, while their successors work already: in all as many as there are
     ``places``, by default twice ``size``. Each executor has a place of its own, its slot.
     """
 
     def __init__(
-        self, nursery: ProcessSource, size: int, owner: PoolOwner, lanes: int = 1, places: int | None = None
+        self,
+        nursery: ProcessSource,
+        size: int,
+        owner: PoolOwner,
+        lanes: int = 1,
+        places: int | None = None,
+        open_lanes: int | None = None,
     ) -> None:
         self.nursery = nursery
         self.size = size
         self.lanes = lanes
+        self.open = open_lanes or lanes
         self.owner = owner
         self.executors: dict[int, ExecutorHandle] = {}
         self._places = range(places or 2 * size)
@@ -128,9 +145,31 @@ class Pool:
             if not self._spawn(slot):
                 return
 
+    @property
+    def capacity(self) -> int:
+        """Tasks at a time."""
+        return self.size * self.open
+
+    def resize(self, size: int, lanes: int) -> bool:
+        """Have ``size`` executors with ``lanes`` open in each; whether that is a change. Loop thread.
+
+        New ones are started at once. Those that are too many read no more and end what they run, the idlest first.
+        """
+        if (size, lanes) == (self.size, self.open):
+            return False
+        self.size, self.open = size, lanes
+        working = sorted((each for each in self.executors.values() if not each.stopping), key=_idlest_last)
+        for executor in working[size:]:
+            self.owner.retire(executor)
+        for executor in working[:size]:
+            self.owner.open_lanes(executor, lanes)
+        self.fill()
+        return True
+
     def _spawn(self, slot: int) -> bool:
         channel = open_channel()
         executor = ExecutorHandle(slot, channel, self.lanes)
+        executor.open = self.open
         try:
             self.nursery.spawn(slot, channel.executor_fd())
         except NurseryLost:
@@ -230,6 +269,10 @@ class Pool:
             executor.channel.close()
         self.nursery.close()
         self.executors.clear()
+
+
+def _idlest_last(executor: ExecutorHandle) -> tuple[int, float]:
+    return -len(executor.jobs), -executor.load
 
 
 def describe_exit(status: int) -> str:

@@ -9,6 +9,7 @@ from umbel.executors.fresh import FreshNursery, check_unpatched
 from umbel.executors.nursery import Nursery
 from umbel.executors.process import run_executor, run_lanes
 from umbel.executors.solo import Solo
+from umbel.executors.warming import warm_up
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -27,4 +28,4 @@ def open_source(kind: type[Lanes], app: Umbel, board: Board, lanes: int, hostnam
         return FreshNursery(kind, app, board, lanes, hostname)
     if kind.in_supervisor:
         return Solo(partial(run_lanes, kind, app, board, lanes, hostname))
-    return Nursery(partial(run_executor, kind, app, board, lanes, hostname))
+    return Nursery(partial(run_executor, kind, app, board, lanes, hostname), partial(warm_up, app))

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from umbel.autoscaling import Bounds
 from umbel.bootsteps import Blueprint, HookThread, StartStopStep
 from umbel.executors.board import Board
 from umbel.executors.lanes import find_lanes
@@ -40,9 +41,6 @@ _GARBAGE_THRESHOLD = 20_000
 _SOFTER = (None, Shutdown.WARM)
 """What a soft shutdown may follow."""
 
-_GENERATIONS = 2
-"""There is room for so many times the executors that work: others are about to exit while their successors begin."""
-
 _START_TIMEOUT = 10.0
 """Seconds that a step which is being started may take when the worker is to stop."""
 
@@ -55,6 +53,9 @@ class Worker:
     ``hostname``: node name. ``grace``: seconds for which a warm shutdown waits for running tasks; None: for ever.
     ``options``: what the command line said, for ``__init__`` of boot steps and receivers of ``celeryd_init``.
     """
+
+    generations = 2
+    """Room for so many times the executors that work: others are about to exit while their successors begin."""
 
     nursery: ProcessSource | None = None
     pool: Pool | None = None
@@ -80,7 +81,10 @@ class Worker:
         self.options = dict(options or {})
         celeryd_init.send(sender=hostname, instance=self, conf=conf, options=self.options)
         self.kind = find_lanes(pool or conf.worker_pool)
-        self.size = size_of(self.kind, conf, concurrency, processes)
+        self.bounds = Bounds.parse(conf.worker_autoscale) if conf.worker_autoscale else None
+        self.size = size_of(self.kind, conf, concurrency, processes, self.bounds)
+        """What the worker has room for; its size, unless it has ``bounds`` between which it is scaled."""
+        self.first_size = self.size if self.bounds is None else self.size.part(self.bounds.clamp(0))
         self.concurrency = self.size.processes * self.size.lanes
         self.queues = app.consume_queues(queues, exclude)
         self.grace = grace if grace is not None else conf.worker_shutdown_grace
@@ -88,7 +92,7 @@ class Worker:
         self.started_at = time.monotonic()
         self.stalled = False
         """Work waits, but nothing was claimed for ``worker_stall_timeout`` and not since either."""
-        self.board = Board(_GENERATIONS * self.concurrency)
+        self.board = Board(self.generations * self.concurrency)
         self.flow = Flow(app, self.board, self._executors, self._notify, self._on_retired, self._on_link_broken, self)
         self.rates = RateLimits(app, self.flow.gates, self.flow.intake.refused)
         self.steps: list[StartStopStep] = []
@@ -244,6 +248,12 @@ class Worker:
 
     def on_executor_exit(self, executor: ExecutorHandle, status: int) -> None:
         self.flow.on_executor_exit(executor, status)
+
+    def retire(self, executor: ExecutorHandle) -> None:
+        self.flow.retire(executor)
+
+    def open_lanes(self, executor: ExecutorHandle, lanes: int) -> None:
+        self.flow.open_lanes(executor, lanes)
 
     def on_nursery_lost(self) -> None:
         logger.critical("the nursery process died; everything is given back and the worker exits")

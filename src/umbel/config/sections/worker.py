@@ -28,9 +28,30 @@ class WorkerProcessSettings:
     )
     worker_autoscaler: str | type[Any] | None = setting(
         None,
-        "Class that decides how many lanes are needed; None means Umbel's own.",
+        "Class that decides how large the worker is between the limits of `worker_autoscale`; None means "
+        "`umbel.Autoscaler`.",
         old="CELERYD_AUTOSCALER",
         celery="its own class",
+    )
+    worker_autoscale: str | None = setting(
+        None,
+        "`MAX,MIN`: between how many tasks at a time the worker is scaled by load (as with `--autoscale`).",
+        own=True,
+    )
+    worker_autoscale_cooldown: float = setting(
+        30.0,
+        "Seconds for which autoscaling keeps the largest size that was needed, before it shrinks.",
+        minimum=0,
+        own=True,
+    )
+    worker_reload: bool = setting(
+        False, "Start anew when the project's code changes, as with `--reload`; for development.", own=True
+    )
+    worker_reload_dirs: list[str] = setting(
+        [],
+        "Directories whose code is watched by `worker_reload`, with all below them; empty means those from which the "
+        "project's modules were imported.",
+        own=True,
     )
     worker_max_tasks_per_child: int | None = setting(
         None,

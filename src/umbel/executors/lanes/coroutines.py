@@ -10,7 +10,6 @@ import asyncio
 import contextvars
 import logging
 import os
-from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -22,6 +21,7 @@ from umbel.executors.channel import PollableEnd
 from umbel.executors.executor import LEASE_POLL, packed
 from umbel.executors.lanes.base import Lanes, Station
 from umbel.executors.lanes.blocking import BlockingWatch
+from umbel.executors.lanes.fineness import new_loop
 from umbel.loops import use_loop_of
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("umbel.executor")
 
 T = TypeVar("T")
+
+BUNDLE_SIZE = 32 * 1024
+"""Bytes of the packets that go to the supervisor in one."""
 
 
 class AsyncioLanes(Lanes):
@@ -47,13 +50,15 @@ class AsyncioLanes(Lanes):
         self._free = list(range(station.first + station.count - 1, station.first - 1, -1))
         self._running: dict[asyncio.Task[None], int] = {}
         self._messages: dict[int, Message] = {}
-        self._unsent: deque[bytes] = deque()
+        self._unsent: list[bytes] = []
+        self._writing = False
         self._listening = False
         self._stopping = False
         self._pid = os.getpid()
 
     def run(self) -> None:
-        asyncio.run(self._main())
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(self._main())
 
     async def _main(self) -> None:
         station = self.station
@@ -173,21 +178,34 @@ class AsyncioLanes(Lanes):
             self._loop.call_soon_threadsafe(self._send, packet)
 
     def _send(self, packet: bytes) -> None:
-        """Send, in order, and without blocking the loop when the supervisor is slow."""
+        """Send, in order, once all that is ready to run has had its turn: what comes up together goes together."""
+        if not self._unsent:
+            self._loop.call_soon(self._flush, context=self._context)
         self._unsent.append(packet)
-        if len(self._unsent) == 1 and not self._flush():
-            self._loop.add_writer(self._end.fileno(), self._go_on_sending)
 
-    def _flush(self) -> bool:
+    def _flush(self) -> None:
+        """Send without blocking the loop: when the supervisor is slow, go on as soon as it is not."""
         while self._unsent:
+            count = self._bundle()
             try:
-                self._end.send_now(self._unsent[0])
+                self._end.send_now(self._unsent[0] if count == 1 else packets.encode_bundle(self._unsent[:count]))
             except BlockingIOError:
-                return False
-            self._unsent.popleft()
-        return True
-
-    def _go_on_sending(self) -> None:
-        if self._flush():
+                if not self._writing:
+                    self._writing = True
+                    self._loop.add_writer(self._end.fileno(), self._flush)
+                return
+            del self._unsent[:count]
+        if self._writing:
+            self._writing = False
             self._loop.remove_writer(self._end.fileno())
-            self._end_if_done()
+        self._end_if_done()
+
+    def _bundle(self) -> int:
+        """How many of the packets that wait are small enough to go in one: at least the first."""
+        size = count = 0
+        for packet in self._unsent:
+            size += len(packet)
+            if count and size > BUNDLE_SIZE:
+                break
+            count += 1
+        return count

@@ -1,0 +1,84 @@
+"""A nursery that warms up runs nothing of the application's own, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import pytest
+
+from umbel import Task, Umbel
+from umbel.current import current_request
+from umbel.executors.executor import Executor
+from umbel.executors.warming import warm_up
+from umbel.signals import task_prerun
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """An entry for each executor that has run to its end."""
+    ended: list[str] = []
+    run = Executor.run
+
+    def count(self: Executor) -> None:
+        run(self)
+        ended.append("run")
+
+    monkeypatch.setattr(Executor, "run", count)
+    return ended
+
+
+BACKENDS = [
+    None,
+    "memory://",
+    "redis://127.0.0.1:1/0",
+    "postgresql://127.0.0.1:1/none",
+    "sqlite:///{directory}/results.db",
+]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nothing_is_connected_started_or_left_open(
+    runs: list[str], backend: str | None, tmp_path: os.PathLike[str]
+) -> None:
+    url = backend.format(directory=tmp_path) if backend else None
+    app = Umbel("cold", broker="memory://", backend=url, set_as_current=False)
+    assert app.backend is not None
+    files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    warm_up(app)
+    assert len(runs) == 1
+    assert len(os.listdir("/proc/self/fd")) == files
+    assert threading.active_count() == threads
+    assert current_request() is None
+    assert "umbel.warm_up" not in app.tasks
+
+
+def test_nothing_of_the_users_is_called(runs: list[str]) -> None:
+    called: list[str] = []
+
+    class Base(Task[..., Any]):
+        def before_start(self, *args: object) -> None:
+            called.append("before_start")
+
+    app = Umbel(
+        "cold", broker="memory://", task_cls=Base, set_as_current=False, task_routes=lambda *_: called.append("route")
+    )
+    warm_up(app)
+    assert len(runs) == 1
+    assert not called
+
+
+def test_it_is_left_out_where_receivers_would_be_told(runs: list[str]) -> None:
+    told: list[object] = []
+
+    def receive(**arguments: object) -> None:
+        told.append(arguments)
+
+    task_prerun.connect(receive)
+    try:
+        warm_up(Umbel("cold", broker="memory://", set_as_current=False))
+    finally:
+        task_prerun.disconnect(receive)
+    assert not told
+    assert not runs
