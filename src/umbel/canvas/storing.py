@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from umbel.app import Umbel
 
 REFERENCE = "umbel.stored"
-LINKS = 64
+LINKS = 16
 """Links of a chain that travel in a message, and that are stored together."""
 
 BODY = 16
