@@ -23,6 +23,16 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from umbel.app import Umbel as Umbel
     from umbel.autoscaling import Autoscaler as Autoscaler
+    from umbel.canvas import Signature as Signature
+    from umbel.canvas import chain as chain
+    from umbel.canvas import chord as chord
+    from umbel.canvas import chunks as chunks
+    from umbel.canvas import group as group
+    from umbel.canvas import maybe_signature as maybe_signature
+    from umbel.canvas import signature as signature
+    from umbel.canvas import subtask as subtask
+    from umbel.canvas import xmap as xmap
+    from umbel.canvas import xstarmap as xstarmap
     from umbel.current import current_app as current_app
     from umbel.current import current_task as current_task
     from umbel.errors import DuplicateTaskError as DuplicateTaskError
@@ -45,10 +55,6 @@ if TYPE_CHECKING:
     from umbel.request import Request as Request
     from umbel.result import AsyncResult as AsyncResult
     from umbel.result import EagerResult as EagerResult
-    from umbel.signature import Signature as Signature
-    from umbel.signature import group as group
-    from umbel.signature import maybe_signature as maybe_signature
-    from umbel.signature import signature as signature
     from umbel.task import Task as Task
 
     uuid = new_id
@@ -56,6 +62,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "Umbel": "app",
     "Autoscaler": "autoscaling",
+    "chain": "canvas",
+    "chord": "canvas",
+    "chunks": "canvas",
+    "group": "canvas",
+    "xmap": "canvas",
+    "xstarmap": "canvas",
     "current_app": "current",
     "current_task": "current",
     "DuplicateTaskError": "errors",
@@ -78,10 +90,10 @@ _HOMES = {
     "AsyncResult": "result",
     "EagerResult": "result",
     "allow_join_result": "joining",
-    "Signature": "signature",
-    "group": "signature",
-    "maybe_signature": "signature",
-    "signature": "signature",
+    "Signature": "canvas",
+    "maybe_signature": "canvas",
+    "signature": "canvas",
+    "subtask": "canvas",
     "Task": "task",
 }
 _ALIASES = {"uuid": "new_id"}
@@ -110,13 +122,19 @@ __all__ = [
     "Unique",
     "__version__",
     "allow_join_result",
+    "chain",
+    "chord",
+    "chunks",
     "current_app",
     "current_task",
     "group",
     "maybe_signature",
     "shared_task",
     "signature",
+    "subtask",
     "uuid",
+    "xmap",
+    "xstarmap",
 ]
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from umbel.backends.base import Backend
     from umbel.bootsteps import Step
     from umbel.brokers.base import Broker
+    from umbel.canvas.signature import Signature
     from umbel.control import Control
     from umbel.decorating import BoundTaskDecorator, TaskDecorator
     from umbel.groups import GroupResult, ResultSet
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from umbel.middleware import Middleware
     from umbel.queues import Queue
     from umbel.result import AsyncResult
-    from umbel.signature import Signature
     from umbel.task import AsyncTask
 
 P = ParamSpec("P")
@@ -219,11 +219,14 @@ class Umbel:
         """Add the shared tasks and give every task its settings. Idempotent; done on first use."""
         if self.finalized:
             return
+        from umbel.canvas.builtin import add_builtin_tasks
+
         with self._lock:
             if self.finalized:
                 return
             for make in shared_makers():
                 make(self)
+            add_builtin_tasks(self)
             for task in list(self.registered.values()):
                 self.bind_task(task)
             self.finalized = True
@@ -381,13 +384,13 @@ class Umbel:
 
     def send_many(self, signatures: Iterable[Mapping[str, Any]], **options: Any) -> list[Any]:
         """Send many calls in one round trip; their results in the same order."""
-        from umbel.signature import send_many
+        from umbel.canvas.signature import send_many
 
         return send_many(self, signatures, **options)
 
     def signature(self, task: Any, *args: Any, **kwargs: Any) -> Signature:
         """A call of a task as data, for this application."""
-        from umbel.signature import signature
+        from umbel.canvas.signature import signature
 
         return signature(task, *args, **{**kwargs, "app": self})
 

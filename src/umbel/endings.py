@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from umbel import followups
-from umbel.backends.base import Meta, Result
+from umbel.backends.base import Meta, Part, Result
 from umbel.brokers.base import Action
+from umbel.canvas.members import part_of
 from umbel.codecs.exceptions import encode_exception
-from umbel.errors import Ignore, Reject, Retry, TaskError, TaskRevokedError, TimeLimitExceeded
+from umbel.errors import Ignore, Reject, Replaced, Retry, TaskError, TaskRevokedError, TimeLimitExceeded
 from umbel.failures import ExceptionInfo, error_text, release, storable, traceback_text
 from umbel.message import Message
 from umbel.outcomes import encode_result, result_meta, stores_result
@@ -43,9 +44,10 @@ class Outcome(Struct, kw_only=True):
     """What came of one delivery.
 
     ``state``: SUCCESS, FAILURE, RETRY, IGNORED, REJECTED or REVOKED. ``value``: the return value or the exception.
-    ``traceback``: text. ``result``: encoded, None when nothing is to be stored. ``publish``: messages to send in the
-    same settlement. ``action``, ``delay`` (seconds) and ``reason``: how the delivery ends. ``runtime``: seconds.
-    ``error_repr``: the exception for logs; ``expected``: its class is among the task's ``throws``.
+    ``traceback``: text. ``result``: encoded, None when nothing is to be stored. ``publish``: messages to send in
+    the same settlement. ``parts``, ``closes``: as of a settlement. ``action``, ``delay`` (seconds) and ``reason``:
+    how the delivery ends. ``runtime``: seconds. ``error_repr``: the exception for logs; ``expected``: its class is
+    among the task's ``throws``.
     """
 
     state: str
@@ -59,6 +61,8 @@ class Outcome(Struct, kw_only=True):
     runtime: float = 0.0
     error_repr: str = ""
     expected: bool = False
+    parts: tuple[Part, ...] = ()
+    closes: str = ""
 
 
 def returned(app: Umbel, task: Task[..., Any], plan: Plan, request: Request, value: Any, runtime: float) -> Outcome:
@@ -66,6 +70,9 @@ def returned(app: Umbel, task: Task[..., Any], plan: Plan, request: Request, val
     publish = request.publish
     if request.callbacks or request.chain:
         publish = (*publish, *followups.after_success(app, request, value))
+    parts = request.parts
+    if request.chord:
+        parts = (*parts, *part_of(app, request, "SUCCESS", value))
     result = None
     if stores_result(app, task, request):
         meta = result_meta(app, request, "SUCCESS", value)
@@ -79,7 +86,15 @@ def returned(app: Umbel, task: Task[..., Any], plan: Plan, request: Request, val
         task_success.send(sender=task, result=value, runtime=runtime)
     if task_postrun.receivers:
         _send_postrun(task, request, "SUCCESS", value)
-    return Outcome(state="SUCCESS", value=value, result=result, publish=publish, runtime=runtime)
+    return Outcome(
+        state="SUCCESS",
+        value=value,
+        result=result,
+        publish=publish,
+        runtime=runtime,
+        parts=parts,
+        closes=request.closes,
+    )
 
 
 def ended(
@@ -118,8 +133,8 @@ def _untellable(app: Umbel, task: Task[..., Any], request: Request, error: BaseE
         )
     release(error)
     result = None
+    plain = encode_exception(TaskError(error_text(value)), app.backend.options.serializer)
     if stores_result(app, task, request):
-        plain = encode_exception(TaskError(error_text(value)), app.backend.options.serializer)
         meta = result_meta(app, request, "FAILURE", plain)
         meta.traceback = text
         meta.date_done = app.date_done()
@@ -132,6 +147,7 @@ def _untellable(app: Umbel, task: Task[..., Any], request: Request, error: BaseE
         publish=request.publish,
         runtime=runtime,
         error_repr=error_text(value),
+        parts=part_of(app, request, "FAILURE", plain) if request.chord else (),
     )
 
 
@@ -139,12 +155,16 @@ def _raised(
     app: Umbel, task: Task[..., Any], plan: Plan, request: Request, error: BaseException, runtime: float
 ) -> Outcome:
     if isinstance(error, Ignore):
-        return Outcome(state="IGNORED", publish=request.publish, runtime=runtime)
+        parts = () if isinstance(error, Replaced) else _parts_of_failure(app, request, error)
+        return Outcome(state="IGNORED", publish=request.publish, runtime=runtime, parts=parts)
     if isinstance(error, Reject):
         action = Action.REQUEUE if error.requeue else Action.DEAD_LETTER
         reason = "" if error.reason is None else str(error.reason)
+        parts = () if error.requeue else _parts_of_failure(app, request, error)
         release(error)
-        return Outcome(state="REJECTED", publish=request.publish, action=action, reason=reason, runtime=runtime)
+        return Outcome(
+            state="REJECTED", publish=request.publish, action=action, reason=reason, runtime=runtime, parts=parts
+        )
     retry = error if isinstance(error, Retry) else None
     if retry is None and wants_retry(task, error):
         try:
@@ -197,7 +217,7 @@ def _failed(
     publish = request.publish
     if request.errbacks:
         publish = (*publish, *followups.after_failure(app, request, shown, text))
-    result = _failure_result(app, task, request, shown, text)
+    result, parts = _consequences(app, task, request, shown, text)
     if plan.on_failure is not None or plan.after_return is not None or task_failure.receivers:
         info = ExceptionInfo(shown, text)
         call = (request.id, request.args, request.kwargs, info)
@@ -221,24 +241,25 @@ def _failed(
         runtime=runtime,
         error_repr=error_text(shown),
         expected=isinstance(error, task.throws),
+        parts=parts,
     )
 
 
-def _failure_result(
+def _consequences(
     app: Umbel, task: Task[..., Any], request: Request, shown: BaseException, text: str
-) -> Result | None:
-    """What is stored of a failure; also stores that of the links of a chain that will never run."""
+) -> tuple[Result | None, tuple[Part, ...]]:
+    """What is stored of a failure, and what it means for chords; also of the links of a chain that will never run."""
+    plain = encode_exception(shown, app.backend.options.serializer)
+    parts = part_of(app, request, "FAILURE", plain) if request.chord else ()
+    if request.chain and not request.is_eager:
+        parts = (*parts, *followups.fail_rest_of_chain(app, request, plain, text, app.date_done()))
     stored = stores_result(app, task, request)
     if not stored and (not task.store_errors_even_if_ignored or app.backend.features.knows_nothing):
-        return None
-    plain = encode_exception(shown, app.backend.options.serializer)
+        return None, parts
     meta = result_meta(app, request, "FAILURE", plain)
     meta.traceback = text
     meta.date_done = app.date_done()
-    result = encode_result(app, request, meta)
-    if request.chain and not request.is_eager:
-        followups.fail_rest_of_chain(app, request, plain, text, meta.date_done)
-    return result
+    return encode_result(app, request, meta), parts
 
 
 def timed_out(
@@ -256,17 +277,31 @@ def timed_out(
     own = task.acks_on_timeout
     acknowledged = own if own is not None else task.acks_on_failure_or_timeout is not False
     refused = task.acks_late and not acknowledged
+    result, parts = _consequences(app, task, request, error, text)
     return Outcome(
         state="FAILURE",
         value=error,
         traceback=text,
-        result=_failure_result(app, task, request, error, text),
+        result=result,
         publish=publish,
         action=Action.DEAD_LETTER if refused else Action.ACK,
         reason=error_text(error) if refused else "",
         runtime=runtime,
         error_repr=error_text(error),
+        parts=parts,
     )
+
+
+def _parts_of_failure(app: Umbel, request: Request, error: BaseException) -> tuple[Part, ...]:
+    """What chords are told of a task that ended without a result."""
+    if not (request.chord or request.chain) or request.is_eager:
+        return ()
+    shown = TaskError(error_text(error))
+    plain = encode_exception(shown, app.backend.options.serializer)
+    parts = part_of(app, request, "FAILURE", plain) if request.chord else ()
+    if request.chain:
+        parts = (*parts, *followups.fail_rest_of_chain(app, request, plain, "", app.date_done()))
+    return parts
 
 
 def _send_failure(
@@ -306,7 +341,8 @@ def expired(app: Umbel, task: Task[..., Any], request: Request) -> Outcome:
         result = encode_result(app, request, meta)
     if task_revoked.receivers:
         task_revoked.send(sender=task, request=request, terminated=False, signum=None, expired=True)
-    return Outcome(state="REVOKED", value=error, result=result, error_repr=error_text(error))
+    parts = _parts_of_failure(app, request, error)
+    return Outcome(state="REVOKED", value=error, result=result, error_repr=error_text(error), parts=parts)
 
 
 def unreadable(app: Umbel, message: Message, error: Exception) -> Outcome:

@@ -165,6 +165,10 @@ class ChordError(TaskError):
     """A member of a chord failed, so its body does not run."""
 
 
+class InvalidCanvas(UmbelError, ValueError):
+    """A chain, group or chord that cannot run: said when it is made or sent."""
+
+
 class IncompleteStream(TaskError):
     """The end of a stream was not seen."""
 
@@ -208,6 +212,10 @@ class TaskPredicate(UmbelError):
 
 class Ignore(TaskPredicate):
     """The task stores its own state; the worker acknowledges and stores nothing."""
+
+
+class Replaced(Ignore):
+    """The task has put another one in its place (``Task.replace``), whose result will be its own."""
 
 
 class Reject(TaskPredicate):

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from umbel.backends.base import Meta
-from umbel.signature import Signature, signature
+from umbel.backends.base import Part
+from umbel.canvas.members import fallout
+from umbel.canvas.signature import Signature, signature
+from umbel.canvas.storing import all_links, next_link
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -25,7 +27,7 @@ def after_success(app: Umbel, request: Request, value: Any) -> tuple[Message, ..
         (signature(data, app=app), {}) for data in cast("list[Any]", request.callbacks or ())
     ]
     if request.chain:
-        *rest, following = cast("list[Any]", request.chain)
+        following, rest = next_link(app, request.chain)
         calls.append((signature(following, app=app), {"chain": rest}))
     if request.is_eager and app.conf.task_always_eager:
         for call, options in calls:
@@ -76,26 +78,13 @@ def _takes_error(function: Any) -> bool:
     return count > 1
 
 
-def fail_rest_of_chain(app: Umbel, request: Request, plain_error: Any, traceback: str, done: str) -> None:
-    """Store FAILURE for the links that will never run, so that nobody waits for them."""
-    backend = app.backend
-    for link in cast("list[dict[str, Any]]", request.chain or ()):
-        options: dict[str, Any] = link.get("options") or {}
-        if "task_id" not in options or link.get("subtask_type"):
-            continue
-        meta = Meta(
-            task_id=options["task_id"],
-            status="FAILURE",
-            result=plain_error,
-            traceback=traceback,
-            date_done=done,
-            group_id=options.get("group_id"),
-        )
-        store(
-            request,
-            backend,
-            backend.encode(meta, reply_to=options.get("reply_to") or "", correlation_id=options["task_id"]),
-        )
+def fail_rest_of_chain(app: Umbel, request: Request, plain_error: Any, traceback: str, done: str) -> tuple[Part, ...]:
+    """Store FAILURE for the links that will never run, so that nobody waits for them; their parts in chords."""
+    links = all_links(app, cast("list[Any]", request.chain))
+    results, parts = fallout(app, reversed(links), plain_error, traceback, done, request.root_id)
+    for result in results:
+        store(request, app.backend, result)
+    return tuple(parts)
 
 
 def store(request: Request, backend: Any, result: Any) -> None:

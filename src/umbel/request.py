@@ -89,6 +89,9 @@ class Request(Struct, kw_only=True, dict=True, eq=False, rename=_wire_name):
     reporter: Any = None
     publish: Any = ()
     results: Any = None
+    parts: Any = ()
+    closes: str = ""
+    added: int = 0
 
     # -- who runs it --
 

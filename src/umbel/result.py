@@ -32,6 +32,7 @@ __all__ = [
 
 R = TypeVar("R")
 
+_DEEPEST = 100
 PROPAGATE_STATES = frozenset({"FAILURE", "REVOKED"})
 
 
@@ -99,7 +100,7 @@ class AsyncResult(Generic[R]):
         if disable_sync_subtasks:
             assert_will_not_block()
         if self._meta is None:
-            parents = list(self._parents()) if follow_parents and propagate else []
+            parents = list(self._links_before()) if follow_parents and propagate else []
             self._wait(timeout, interval, parents, on_message, on_interval)
         return cast(R, self.maybe_throw(propagate, callback))
 
@@ -127,8 +128,11 @@ class AsyncResult(Generic[R]):
             done = self.backend.wait([self.id], piece, on_meta)
             if self._meta is not None:
                 return
-            for parent in parents:
-                parent.maybe_throw()
+            while parents:
+                parents[-1].maybe_throw()
+                if not parents[-1].ready_here():
+                    break
+                parents.pop()
             if on_interval is not None:
                 on_interval()
             if done or (deadline is not None and time.monotonic() >= deadline):
@@ -164,6 +168,13 @@ class AsyncResult(Generic[R]):
 
     def __await__(self) -> Generator[Any, None, R]:
         return self.aget().__await__()
+
+    def _links_before(self) -> Iterator[AsyncResult[Any]]:
+        """The parents up to a group: what fails in a chord's header comes as the body's ChordError."""
+        for parent in self._parents():
+            if not isinstance(cast("Any", parent), AsyncResult):
+                return
+            yield parent
 
     def _parents(self) -> Iterator[AsyncResult[Any]]:
         node = self.parent
@@ -338,9 +349,19 @@ class AsyncResult(Generic[R]):
         self.app.control.revoke(self.id, None, terminate, signal, wait=wait, timeout=timeout)
 
     def as_tuple(self) -> tuple[Any, Any]:
-        """The form in which results travel: ``((id, parent), None)``."""
-        parent = self.parent
-        return (self.id, parent.as_tuple() if parent is not None else None), None
+        """The form in which results travel: ``((id, parent), None)``.
+
+        Of a long chain only the nearest parents: nobody can read what is nested deeper.
+        """
+        links: list[AsyncResult[Any]] = [self]
+        above = cast("Any", self.parent)
+        while isinstance(above, AsyncResult) and len(links) < _DEEPEST:
+            links.append(cast("AsyncResult[Any]", above))
+            above = links[-1].parent
+        found: Any = None if above is None or isinstance(above, AsyncResult) else above.as_tuple()
+        for each in reversed(links):
+            found = (each.id, found), None
+        return found
 
     def as_list(self) -> list[str]:
         """The ids of this result and its parents."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from umbel.errors import Retry, TaskPredicate
 
 if TYPE_CHECKING:
+    from umbel.canvas.signature import Signature
     from umbel.request import Request
-    from umbel.signature import Signature
     from umbel.task import Task
 
 

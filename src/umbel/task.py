@@ -7,7 +7,7 @@ a call. Options are class attributes, set by ``@app.task(...)`` or in a subclass
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from umbel import result
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
     from umbel.app import Umbel
     from umbel.backends.base import Backend
+    from umbel.canvas.maps import chunks, xmap, xstarmap
+    from umbel.canvas.signature import Signature
     from umbel.errors import Retry
     from umbel.failures import ExceptionInfo
     from umbel.result import AsyncResult, EagerResult
     from umbel.sending import SendOptions
-    from umbel.signature import Signature
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -230,7 +231,7 @@ class Task(TaskOptions, Generic[P, R]):
         **more: Any,
     ) -> Signature:
         """A call as data; ``immutable=True`` ignores what it is called with."""
-        from umbel.signature import Signature
+        from umbel.canvas.signature import Signature
 
         return Signature(self, args, kwargs, options, app=self.app, **more)
 
@@ -243,6 +244,24 @@ class Task(TaskOptions, Generic[P, R]):
     def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature:
         """A call with exactly these arguments as data."""
         return self.signature(args, kwargs, immutable=True)
+
+    def map(self, it: Iterable[Any]) -> xmap:
+        """One message that calls the task with each item."""
+        from umbel.canvas.maps import xmap
+
+        return xmap(self.s(), it, app=self.app)
+
+    def starmap(self, it: Iterable[Any]) -> xstarmap:
+        """One message that calls the task with the arguments in each item."""
+        from umbel.canvas.maps import xstarmap
+
+        return xstarmap(self.s(), it, app=self.app)
+
+    def chunks(self, it: Iterable[Any], n: int) -> chunks:
+        """As ``starmap``, with ``n`` items in each message."""
+        from umbel.canvas.maps import chunks
+
+        return chunks(self.s(), it, n, app=self.app)
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:
         """The result of a call of this task by its id."""
@@ -293,6 +312,24 @@ class Task(TaskOptions, Generic[P, R]):
         from umbel.retrying import retry
 
         return retry(self, args, kwargs, exc, throw, eta, countdown, max_retries, options)
+
+    def replace(self, sig: Any) -> Any:
+        """Run ``sig`` (any canvas) in place of this task: same id, callbacks and chord, the chain goes on after it.
+
+        Nothing after this runs: raises Replaced, which must not be caught. Raises InvalidCanvas for what cannot run.
+        """
+        from umbel.canvas.replacing import replace
+
+        return replace(self, sig)
+
+    def add_to_chord(self, sig: Any, lazy: bool = False) -> Any:
+        """Add a member to the chord that this task is a member of; its result, or with ``lazy`` its signature.
+
+        It is sent when this task ends. Raises InvalidCanvas outside of a chord.
+        """
+        from umbel.canvas.replacing import add_to_chord
+
+        return add_to_chord(self, sig, lazy)
 
     def signature_from_request(
         self,

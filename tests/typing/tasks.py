@@ -8,7 +8,7 @@ Checked by tests/unit/test_task_typing.py: a mark that pyright finds unnecessary
 from typing import Any, assert_type
 
 from umbel import AsyncResult, EagerResult, Task, Umbel, shared_task
-from umbel.signature import Signature
+from umbel.canvas.signature import Signature
 
 app = Umbel("typed")
 

@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 from msgspec import Struct, field
 
+from umbel.codecs import dumps, loads, serializer
+from umbel.codecs.results import unwrap, wrap_compressed
+from umbel.message import Message
+
 if TYPE_CHECKING:
     from umbel.revocations import Revocations
 
@@ -84,6 +88,25 @@ class Result(Struct, frozen=True, array_like=True, gc=False):
     correlation_id: str = ""
 
 
+class Part(Struct, frozen=True, array_like=True, gc=False):
+    """How one member of a chord ended, and what is to be sent when all have.
+
+    ``member``: the task's id; a member counts once under its id and ``index``. ``payload``: by ``encode_part``.
+    ``size``: how many members the chord had when it was sent, 0 where only the store knows. ``added``: how many this
+    member added. ``then``: the message that finishes the chord; its id names who may do so (``claim_chord``).
+    ``expires``: seconds for which the parts are kept, 0 for never.
+    """
+
+    chord: str
+    member: str
+    index: int
+    payload: bytes
+    size: int
+    added: int
+    expires: float
+    then: Message
+
+
 class Features(Struct, frozen=True, kw_only=True):
     """What the store can do."""
 
@@ -92,6 +115,8 @@ class Features(Struct, frozen=True, kw_only=True):
     shared: bool = True
     """Any process can read any result; False: only the process that sent the task."""
     groups: bool = True
+    chords: bool = False
+    """Counts the members of chords (``store_parts`` and what belongs to it)."""
     knows_nothing: bool = False
     """Nothing is stored at all."""
 
@@ -156,6 +181,43 @@ class Backend(ABC):
     def revocations(self) -> Revocations | None:
         """Where revocations are kept when the broker can keep none; None where this store cannot either."""
         return None
+
+    # -- chords --
+
+    def encode_part(self, member: str, state: str, value: Any) -> bytes:
+        """What a member's end brings to its chord, in Celery's form; an exception is in its plain form already.
+
+        Raises EncodeError.
+        """
+        body = dumps([1, member, state, value], self.options.serializer).body
+        return wrap_compressed(body, self.options.compression) if self.options.compression else body
+
+    def decode_part(self, payload: bytes) -> tuple[str, str, Any]:
+        """Member, state and value of a part. Raises DecodeError."""
+        kind = serializer(self.options.serializer)
+        found = loads(unwrap(payload), kind.content_type, kind.content_encoding, self.options.accept)
+        _, member, state, value = found
+        return member, state, value
+
+    def begin_chord(self, chord: str, size: int) -> None:
+        """Note a chord's size for Celery's workers; those of Umbel are told by the parts."""
+        raise unsupported(self, "chords")
+
+    def store_parts(self, parts: Sequence[Part]) -> list[Part]:
+        """Note ends of members; those parts with which (or after which) their chord is complete and not finished."""
+        raise unsupported(self, "chords")
+
+    def claim_chord(self, chord: str, claimant: str) -> bool:
+        """Whether ``claimant`` may finish a complete chord: it was the first to ask, and the chord is not finished."""
+        raise unsupported(self, "chords")
+
+    def chord_parts(self, chord: str) -> list[bytes]:
+        """The payloads of all parts in the order of their index."""
+        raise unsupported(self, "chords")
+
+    def close_chords(self, chords: Sequence[str]) -> None:
+        """These chords are finished: forget their parts, and never report them complete again."""
+        raise unsupported(self, "chords")
 
     def cleanup(self) -> int:
         """Remove expired results where the store does not do so itself; how many."""

@@ -9,21 +9,33 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from umbel.backends.base import READY_STATES, Backend, Features, Meta, Options, Result, expiry_of
+from umbel.backends.base import READY_STATES, Backend, Features, Meta, Options, Part, Result, expiry_of
 from umbel.backends.caller import Caller
 from umbel.backends.document import decode_document, encode_document
+
+_CLOSED_KEPT = 10_000
+"""Finished chords that are remembered, so that a late message cannot finish them again."""
 
 
 class _Stored(Struct, eq=False):
     state: str
     payload: bytes
     ends: float | None
+
+
+class _Chord(Struct, eq=False):
+    """The parts of a chord by index and member; ``claimant``: who finishes it."""
+
+    parts: dict[tuple[int, str], bytes] = {}
+    added: int = 0
+    claimant: str = ""
 
 
 class Results:
@@ -34,6 +46,8 @@ class Results:
         self._stored: dict[str, _Stored] = {}
         self._watchers: dict[str, list[Callable[[bytes], None]]] = {}
         self.groups: dict[str, bytes] = {}
+        self._chords: dict[str, _Chord] = {}
+        self._closed: OrderedDict[str, None] = OrderedDict()
 
     def put(self, results: Sequence[Result]) -> None:
         with self.changed:
@@ -71,6 +85,45 @@ class Results:
                 self.find(task_id)
             return before - len(self._stored)
 
+    def add_parts(self, parts: Sequence[Part], once: bool) -> list[Part]:
+        """Those with which their chord is complete; ``once``: only when they were not there before."""
+        with self.changed:
+            return [part for part in parts if self._add_part(part, once)]
+
+    def _add_part(self, part: Part, once: bool) -> bool:
+        if part.chord in self._closed:
+            return False
+        chord = self._chords.setdefault(part.chord, _Chord())
+        place = (part.index, part.member)
+        if place not in chord.parts:
+            chord.parts[place] = part.payload
+            chord.added += part.added
+        elif once:
+            return False
+        return len(chord.parts) >= part.size + chord.added
+
+    def claim_chord(self, chord: str, claimant: str) -> bool:
+        with self.changed:
+            known = self._chords.get(chord)
+            if known is None:
+                return False
+            known.claimant = known.claimant or claimant
+            return known.claimant == claimant
+
+    def chord_parts(self, chord: str) -> list[bytes]:
+        with self.changed:
+            known = self._chords.get(chord)
+            return [payload for _, payload in sorted(known.parts.items())] if known is not None else []
+
+    def close_chords(self, chords: Sequence[str]) -> None:
+        with self.changed:
+            for chord in chords:
+                self._chords.pop(chord, None)
+                self.groups.pop(chord, None)
+                self._closed[chord] = None
+            while len(self._closed) > _CLOSED_KEPT:
+                self._closed.popitem(last=False)
+
     def watch(self, task_id: str, watcher: Callable[[bytes], None]) -> None:
         """Call ``watcher`` once with the payload when the task is ready; it must not block."""
         with self.changed:
@@ -101,7 +154,7 @@ def results_named(name: str) -> Results:
 class MemoryBackend(Backend):
     """See the module's docstring."""
 
-    features = Features(shared=False)
+    features = Features(shared=False, chords=True)
 
     def __init__(self, url: str, options: Options | None = None) -> None:
         super().__init__(url, options)
@@ -170,6 +223,21 @@ class MemoryBackend(Backend):
     def delete_group(self, group_id: str) -> None:
         with self._store.changed:
             self._store.groups.pop(group_id, None)
+
+    def begin_chord(self, chord: str, size: int) -> None:
+        """Nothing: no worker of Celery reads this store."""
+
+    def store_parts(self, parts: Sequence[Part]) -> list[Part]:
+        return self._store.add_parts(parts, once=False)
+
+    def claim_chord(self, chord: str, claimant: str) -> bool:
+        return self._store.claim_chord(chord, claimant)
+
+    def chord_parts(self, chord: str) -> list[bytes]:
+        return self._store.chord_parts(chord)
+
+    def close_chords(self, chords: Sequence[str]) -> None:
+        self._store.close_chords(chords)
 
     def cleanup(self) -> int:
         return self._store.remove_expired()

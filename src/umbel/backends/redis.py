@@ -10,15 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from umbel.backends.base import Backend, Features, Meta, Options, Result, expiry_of
+from umbel.backends.base import Backend, Features, Meta, Options, Part, Result, expiry_of
 from umbel.backends.document import decode_document
 from umbel.backends.redis_listening import SharedListener
-from umbel.backends.redis_results import GROUP, META, encode_result, milliseconds_of, prefix_of
+from umbel.backends.redis_results import (
+    GROUP,
+    META,
+    chord_key,
+    encode_result,
+    milliseconds_of,
+    part_arguments,
+    prefix_of,
+)
 from umbel.backends.redis_waiting import Waiting
 from umbel.brokers.redis_keys import Keys
 from umbel.brokers.redis_link import Links, Script
 from umbel.brokers.redis_revocations import RedisRevocations
-from umbel.brokers.redis_scripts import GUARDED_STORE
+from umbel.brokers.redis_scripts import CHORD_PART, GUARDED_STORE
 from umbel.brokers.redis_server import server_of
 from umbel.codecs import dumps, loads, serializer
 from umbel.codecs.results import unwrap
@@ -33,13 +41,45 @@ return 1
 """
 )
 
+_PARTS = Script(
+    CHORD_PART
+    + """
+-- n * (chord, mark, index, payload, size, added, milliseconds). Returns 1 for each with which its chord is complete.
+local complete = {}
+for at = 1, #ARGV, 7 do
+  local size, added, kept = ARGV[at + 4], ARGV[at + 5], ARGV[at + 6]
+  local done = add_part(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], size, added, kept, false)
+  complete[#complete + 1] = done and 1 or 0
+end
+return complete
+"""
+)
+_CLAIM = Script(
+    CHORD_PART
+    + """
+-- chord, claimant
+local kept = redis.call('PTTL', ARGV[1] .. '.j')
+return claim_chord(ARGV[1], ARGV[2], kept > 0 and tostring(kept) or '0') and 1 or 0
+"""
+)
+_CLOSE = Script("""
+-- seconds for which a finished chord is remembered, chords
+for at = 2, #ARGV do
+  local base = ARGV[at]
+  redis.call('SET', base .. '.c', 'done', 'EX', ARGV[1])
+  redis.call('DEL', base, base .. '.j', base .. '.d', base .. '.s', base .. '.t')
+end
+return 1
+""")
+_REMEMBERED = 300
+
 _CHUNK = 500
 
 
 class RedisBackend(Backend):
     """See the module's docstring."""
 
-    features = Features()
+    features = Features(chords=True)
 
     def __init__(self, url: str, options: Options | None = None) -> None:
         super().__init__(url, options)
@@ -127,6 +167,34 @@ class RedisBackend(Backend):
 
     def revocations(self) -> Revocations:
         return RedisRevocations(self.links, Keys(self._prefix).revocations)
+
+    # -- chords --
+
+    def _chord(self, chord: str) -> str:
+        return chord_key(self._prefix, chord)
+
+    def begin_chord(self, chord: str, size: int) -> None:
+        lifetime = milliseconds_of(self.options.expires)
+        kept = ("PX", lifetime) if lifetime else ()
+        self.links.call("SET", self._chord(chord) + ".s", size, *kept, timeout=self.options.timeout)
+
+    def store_parts(self, parts: Sequence[Part]) -> list[Part]:
+        complete: list[Part] = []
+        for at in range(0, len(parts), _CHUNK):
+            some = parts[at : at + _CHUNK]
+            arguments = [value for part in some for value in part_arguments(self._prefix, part)]
+            told = self.links.run(_PARTS, arguments, self.options.timeout)
+            complete += [part for part, done in zip(some, told, strict=True) if done]
+        return complete
+
+    def claim_chord(self, chord: str, claimant: str) -> bool:
+        return bool(self.links.run(_CLAIM, [self._chord(chord), claimant], self.options.timeout))
+
+    def chord_parts(self, chord: str) -> list[bytes]:
+        return self.links.call("ZRANGE", self._chord(chord) + ".j", 0, -1, timeout=self.options.timeout)
+
+    def close_chords(self, chords: Sequence[str]) -> None:
+        self.links.run(_CLOSE, [_REMEMBERED, *map(self._chord, chords)], self.options.timeout)
 
     # -- life --
 

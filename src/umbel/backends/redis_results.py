@@ -5,10 +5,12 @@ Shared by the backend and the broker's settlements.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from umbel.backends.base import Meta, Options
+from umbel.backends.base import Meta, Options, Part
 from umbel.backends.document import encode_document
 from umbel.codecs import dumps
 
@@ -26,6 +28,25 @@ def prefix_of(key_prefix: str) -> str:
 def result_key(prefix: str, task_id: str) -> str:
     """The key of a result, which is also the channel on which it is published. ``prefix`` as by ``prefix_of``."""
     return f"{prefix}{META}{task_id}"
+
+
+def chord_key(prefix: str, chord: str) -> str:
+    """What the keys of a chord begin with: ``.j`` its parts by index, ``.d`` which are in, ``.s`` its size, ``.t`` how
+    many were added to that, ``.c`` who finishes it, or ``done``."""
+    return f"{prefix}{GROUP}{chord}"
+
+
+def part_arguments(prefix: str, part: Part) -> tuple[Any, ...]:
+    """The arguments of ``add_part`` in the scripts, except for the last."""
+    return (
+        chord_key(prefix, part.chord),
+        f"{part.member}:{part.index}",
+        part.index,
+        part.payload,
+        part.size,
+        part.added,
+        milliseconds_of(part.expires),
+    )
 
 
 def milliseconds_of(seconds: float) -> int:

@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from umbel.backends.base import READY_STATES, Backend, Features, Meta, Options, Result, expiry_of
+from umbel.backends.base import READY_STATES, Backend, Features, Meta, Options, Part, Result, expiry_of
+from umbel.backends.sql_chords import ChordTable
 from umbel.backends.sql_results import Columns, ResultTable, date_of, stored_date
 from umbel.backends.sql_watcher import Watcher
 from umbel.brokers.sql.database import Database, Link
@@ -36,7 +37,7 @@ class SQLBackend(Backend):
     for SQLAlchemy's ``create_engine``. What Celery's tables have no column for (group and parent ids) is not kept.
     """
 
-    features = Features()
+    features = Features(chords=True)
 
     def __init__(self, url: str, options: Options | None = None) -> None:
         super().__init__(url, options)
@@ -53,6 +54,7 @@ class SQLBackend(Backend):
         self.standard = not names and not schemas
         """Whether the tables have their usual names."""
         self.table = ResultTable(self.database.kind, names, schemas)
+        self.chords = ChordTable(self.database.kind)
         self._watcher = Watcher(self.database, self.table, self._meta)
 
     @contextmanager
@@ -163,10 +165,40 @@ class SQLBackend(Backend):
     def revocations(self) -> Revocations:
         return SQLRevocations(self.database, f"{self.options.key_prefix}umbel_")
 
+    # -- chords --
+
+    @contextmanager
+    def _chord_link(self) -> Generator[Link]:
+        with self.database.borrowed() as link:
+            self.chords.set_up(link)
+            with link.transaction():
+                yield link
+
+    def begin_chord(self, chord: str, size: int) -> None:
+        """Nothing: Celery's workers do not count members in SQL."""
+
+    def store_parts(self, parts: Sequence[Part]) -> list[Part]:
+        with self._chord_link() as link:
+            return self.chords.add(link, parts, once=False)
+
+    def claim_chord(self, chord: str, claimant: str) -> bool:
+        with self._chord_link() as link:
+            return self.chords.claim(link, chord, claimant)
+
+    def chord_parts(self, chord: str) -> list[bytes]:
+        with self._chord_link() as link:
+            return self.chords.payloads(link, chord)
+
+    def close_chords(self, chords: Sequence[str]) -> None:
+        with self._chord_link() as link:
+            self.chords.close(link, chords)
+
     # -- life --
 
     def cleanup(self) -> int:
         count = 0
+        with self._chord_link() as link:
+            self.chords.remove_expired(link)
         failures = self.options.failure_expires
         with self._link() as link, link.transaction():
             if failures is None and self.options.expires:
@@ -190,7 +222,7 @@ class SQLBackend(Backend):
 class MySQLBackend(SQLBackend):
     """The same on MySQL and MariaDB, which cannot tell of changes."""
 
-    features = Features(push=False)
+    features = Features(push=False, chords=True)
 
 
 def _ago(seconds: float) -> str:

@@ -21,7 +21,7 @@ from umbel.message import Message
 from umbel.queues import Queue
 
 if TYPE_CHECKING:
-    from umbel.backends.base import Backend, Result
+    from umbel.backends.base import Backend, Part, Result
     from umbel.revocations import Revocations
 
 Place = Literal["ready", "delayed", "held", "parked", "dead"]
@@ -89,8 +89,10 @@ class Delivery(Struct, gc=False):
 class Settlement(Struct, gc=False):
     """How one delivery ends, and everything that happens with it in the same step.
 
-    ``delay``: seconds until a requeued message is delivered again. ``count``: the delivery counts as failed (a crash).
-    ``reason`` says why it is dead-lettered. ``result`` is stored and ``publish`` sent only if the hold is still ours.
+    ``delay``: seconds until a requeued message is delivered again. ``count``: the delivery counts as failed (a
+    crash). ``reason`` says why it is dead-lettered. ``result`` and ``parts`` are stored and ``publish`` sent only
+    if the hold is still ours; with the part that makes a chord complete, the message that finishes it is sent.
+    ``closes``: the chord that is finished with this, which the worker tells the result store afterwards.
     """
 
     delivery: Delivery
@@ -100,6 +102,8 @@ class Settlement(Struct, gc=False):
     reason: str = ""
     result: Result | None = None
     publish: tuple[Message, ...] = ()
+    parts: tuple[Part, ...] = ()
+    closes: str = ""
 
 
 class Settled(Struct):

@@ -231,6 +231,12 @@ class MemoryConsumer(Consumer):
             from umbel.backends.memory import results_named
 
             results_named(self._broker.name).put([settlement.result])
+        if settlement.parts:
+            from umbel.backends.memory import results_named
+
+            completed = results_named(self._broker.name).add_parts(settlement.parts, once=True)
+            route = self._store.bindings.route
+            routed = [*routed, *((part.then, route(part.then)) for part in completed)]
         self._broker.send(self._store, routed)
         entry.deliveries += settlement.count
         if settlement.action is Action.REQUEUE and settlement.delay > 0:

@@ -35,10 +35,15 @@ local function give_back(prefix, id, counted, limit, expires)
   redis.call('DEL', held)
 end
 
-local function collect_landed(prefix, id)
+-- What has landed when a consumer is reaped may have been run without being adopted, so it counts as failed.
+local function collect_landed(prefix, id, counted)
   local lists = cjson.decode(redis.call('HGET', prefix .. 'umbel.consumer.' .. id, 'lists') or '[]')
   for index, list in ipairs(lists) do
     local landing = prefix .. 'umbel.landing.' .. id .. '.' .. (index - 1)
+    for _, raw in ipairs(counted and redis.call('LRANGE', landing, 0, -1) or {{}}) do
+      redis.call('LREM', landing, -1, raw)
+      redis.call('RPUSH', list[1], ' ' .. raw)
+    end
     while redis.call('LMOVE', landing, list[1], 'RIGHT', 'RIGHT') do end
   end
 end
@@ -79,6 +84,7 @@ if #late > 0 then
   for _, other in ipairs(late) do
     if up >= tonumber(redis.call('HGET', prefix .. 'umbel.consumer.' .. other, 'lease') or '0') then
       give_back(prefix, other, true, limit, expires)
+      collect_landed(prefix, other, true)
       redis.call('ZREM', consumers, other)
       remember_ghost(prefix, other)
     end

@@ -222,6 +222,37 @@ local function store(key, payload, milliseconds, guarded)
 end
 """
 
+CHORD_PART = """
+-- Notes the end of a chord's member under Celery's keys; whether the chord is complete. With once, only the first time.
+-- 0 as the size: the sender has stored it.
+local function add_part(base, mark, index, payload, size, added, milliseconds, once)
+  local claim = redis.call('GET', base .. '.c')
+  if claim == 'done' then return false end
+  if redis.call('SADD', base .. '.d', mark) == 1 then
+    redis.call('ZADD', base .. '.j', index, payload)
+    if added ~= '0' then redis.call('INCRBY', base .. '.t', added) end
+    if milliseconds ~= '0' then
+      for _, end_ in ipairs({'.j', '.d', '.t', '.s'}) do redis.call('PEXPIRE', base .. end_, milliseconds) end
+    end
+  elseif once then
+    return false
+  end
+  local total = size
+  if total == '0' then total = redis.call('GET', base .. '.s') end
+  if not total then return false end
+  local more = redis.call('GET', base .. '.t')
+  return redis.call('ZCARD', base .. '.j') >= tonumber(total) + tonumber(more or 0)
+end
+
+-- Whether claimant may finish a chord: nobody else does.
+local function claim_chord(base, claimant, milliseconds)
+  local lifetime = milliseconds
+  if lifetime == '0' then lifetime = '86400000' end
+  if redis.call('SET', base .. '.c', claimant, 'NX', 'PX', lifetime) then return true end
+  return redis.call('GET', base .. '.c') == claimant
+end
+"""
+
 SETTLE = Script(
     CLOCK
     + _DELAY
@@ -229,13 +260,15 @@ SETTLE = Script(
     + _CLAIM
     + _ADOPT
     + GUARDED_STORE
+    + CHORD_PART
     + f"""
 -- After the claim part: milliseconds that successful results are kept; n, n * (tag, landing key, SHA-1) to adopt
 -- before; then settlements:
 --   'a', tag                       acknowledge
 --   'r', tag, key, payload         acknowledge, and store a successful result
 --   'x', tag, action, five arguments of the action, '1' to count the delivery as failed,
---        n results, n * (key, payload, milliseconds, guarded), m, m * (kind, key, score, value)
+--        n results, n * (key, payload, milliseconds, guarded), m, m * (kind, key, score, value),
+--        p, p * (chord, mark, index, payload, size, added, milliseconds, claimant, kind, key, score, value)
 -- Returns 0 when the lease is lost, 2 when this call was here before, else 1, the positions of the settlements
 -- whose hold was lost, and what claim appends.
 if not redis.call('ZSCORE', consumers, id) then return {{0}} end
@@ -261,6 +294,16 @@ local ends = {{
   end,
 }}
 
+local function send(kind, key, score, value)
+  if kind == 'z' then
+    delay(key, score, value)
+  elseif kind == 'p' then
+    redis.call('PUBLISH', key, value)
+  else
+    redis.call('LPUSH', key, value)
+  end
+end
+
 local adoptions = tonumber(ARGV[stop + 1])
 for part = stop + 2, stop + 1 + 3 * adoptions, 3 do
   adopt(held, ARGV[part], ARGV[part + 1], ARGV[part + 2])
@@ -285,18 +328,21 @@ while at <= #ARGV do
     local results = tonumber(ARGV[at + 9])
     local sent = at + 10 + 4 * results
     local messages = tonumber(ARGV[sent])
+    local first = sent + 1 + 4 * messages
+    local parts = tonumber(ARGV[first])
     if raw then
       redis.call('HDEL', held, tag_)
       for result = at + 10, sent - 4, 4 do
         store(ARGV[result], ARGV[result + 1], ARGV[result + 2], ARGV[result + 3])
       end
       for message = sent + 1, sent + 4 * messages, 4 do
-        if ARGV[message] == 'z' then
-          delay(ARGV[message + 1], ARGV[message + 2], ARGV[message + 3])
-        elseif ARGV[message] == 'p' then
-          redis.call('PUBLISH', ARGV[message + 1], ARGV[message + 3])
-        else
-          redis.call('LPUSH', ARGV[message + 1], ARGV[message + 3])
+        send(ARGV[message], ARGV[message + 1], ARGV[message + 2], ARGV[message + 3])
+      end
+      for part = first + 1, first + 12 * parts, 12 do
+        local base, claimant, kept = ARGV[part], ARGV[part + 7], ARGV[part + 6]
+        if add_part(base, ARGV[part + 1], ARGV[part + 2], ARGV[part + 3], ARGV[part + 4], ARGV[part + 5], kept, true)
+            and claim_chord(base, claimant, kept) then
+          send(ARGV[part + 8], ARGV[part + 9], ARGV[part + 10], ARGV[part + 11])
         end
       end
       if counted == '1' then raw = ' ' .. raw end
@@ -311,7 +357,7 @@ while at <= #ARGV do
     else
       stale[#stale + 1] = position
     end
-    at = sent + 1 + 4 * messages
+    at = first + 1 + 12 * parts
   end
   position = position + 1
 end

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from umbel.backends.base import Result
-from umbel.backends.redis_results import milliseconds_of, result_key
+from umbel.backends.base import Part, Result
+from umbel.backends.redis_results import milliseconds_of, part_arguments, result_key
 from umbel.brokers.base import Action, Settlement
 from umbel.brokers.redis_keys import Source
 from umbel.message import now
@@ -35,7 +35,7 @@ class Settling:
         for item in settlements:
             result = item.result
             tag = item.delivery.tag
-            if item.action is Action.ACK and not item.publish:
+            if item.action is Action.ACK and not item.publish and not item.parts:
                 if result is None:
                     written += ("a", tag)
                     continue
@@ -55,7 +55,18 @@ class Settling:
         written.append(len(places))
         for place in places:
             written += (place.kind, place.key, place.score, place.value)
+        written.append(len(item.parts))
+        for part in item.parts:
+            written += self._part(part, moment)
         return written
+
+    def _part(self, part: Part, moment: float) -> tuple[Any, ...]:
+        place = self._broker.publishing.places(part.then, moment)[0]
+        return (
+            *part_arguments(self._broker.results_prefix, part),
+            part.then.id,
+            *(place.kind, place.key, place.score, place.value),
+        )
 
     def _action(self, item: Settlement, place: Source) -> tuple[Any, ...]:
         keys, queue = self._keys, place.queue

@@ -106,6 +106,8 @@ def packed(outcome: Outcome) -> packets.Report:
         _encodable(outcome.reason),
         _encodable(outcome.error_repr),
         _encodable(outcome.traceback) if outcome.traceback and outcome.state == "FAILURE" else None,
+        outcome.parts,
+        outcome.closes,
     )
 
 

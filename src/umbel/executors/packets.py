@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct
 
-from umbel.backends.base import Result
+from umbel.backends.base import Part, Result
 from umbel.message import Message
 
 _HEAD = struct.Struct("<QB")
@@ -53,6 +53,8 @@ class Report(Struct, array_like=True, gc=False):
     reason: str = ""
     error: str = ""
     traceback: str | None = None
+    parts: tuple[Part, ...] = ()
+    closes: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()

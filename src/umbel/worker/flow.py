@@ -337,8 +337,10 @@ class Flow:
 
     def _refused(self, job: Job, fault: str) -> Report:
         """An outcome of wrong types, from a callback with a priority in letters for example, is a failure."""
-        result = self.intake.unreadable(job.delivery, fault)
-        return packets.Report("FAILURE", 0.0, result, action=Action.DEAD_LETTER.value, reason=fault, error=fault)
+        result, parts = self.intake.unreadable(job.delivery, fault)
+        return packets.Report(
+            "FAILURE", 0.0, result, action=Action.DEAD_LETTER.value, reason=fault, error=fault, parts=parts
+        )
 
     def _conclude(self, job: Job, report: Report) -> None:
         self.last_progress = time.monotonic()
@@ -350,11 +352,24 @@ class Flow:
                 self._ending.over.append(job.message)
             if report.result is not None:
                 self._ending.results.append(report.result)
+            self._ending.parts += report.parts
+            if report.closes:
+                self._ending.closes.append(report.closes)
             return
         self.orphans.end(job)
         action = _ACTIONS[report.action]
         self._ending.settlements.append(
-            Settlement(job.delivery, action, report.delay, False, report.reason, report.result, report.publish)
+            Settlement(
+                job.delivery,
+                action,
+                report.delay,
+                False,
+                report.reason,
+                report.result,
+                report.publish,
+                report.parts,
+                report.closes,
+            )
         )
 
     # -- executors --
@@ -436,20 +451,23 @@ class Flow:
         if self._runs_once(job):
             self.journal.lost(message, reason, "not run again")
             self.telling.lost(message, reason)
-            result = self.intake.failure(job.delivery, reason)
+            result, parts = self.intake.failure(job.delivery, reason)
             if not job.acknowledged:
-                self._ending.settlements.append(Settlement(job.delivery, result=result))
-            else:
-                if self.gates:
-                    self._ending.over.append(message)
-                if result is not None:
-                    self._ending.results.append(result)
+                self._ending.settlements.append(Settlement(job.delivery, result=result, parts=parts))
+                return
+            if self.gates:
+                self._ending.over.append(message)
+            self._ending.parts += parts
+            if result is not None:
+                self._ending.results.append(result)
         elif crashes >= self._crash_limit and not in_doubt:
             reason = f"{reason}; {crashes} times now"
             self.journal.lost(message, reason, "dead-lettered")
             self.telling.lost(message, reason)
-            result = self.intake.failure(job.delivery, reason)
-            self._ending.settlements.append(Settlement(job.delivery, Action.DEAD_LETTER, reason=reason, result=result))
+            result, parts = self.intake.failure(job.delivery, reason)
+            self._ending.settlements.append(
+                Settlement(job.delivery, Action.DEAD_LETTER, reason=reason, result=result, parts=parts)
+            )
         else:
             self.journal.lost(message, reason, f"delivered again ({crashes} of {self._crash_limit})")
             self._ending.settlements.append(Settlement(job.delivery, Action.REQUEUE, count=True))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING
 
-from umbel.backends.base import Meta, Result
+from umbel.backends.base import Meta, Part, Result
 from umbel.brokers.base import Action, Delivery, Settlement
+from umbel.canvas.members import lost_parts
 from umbel.codecs.exceptions import encode_exception
 from umbel.errors import EncodeError, TaskRevokedError, UmbelError, WorkerLostError
 from umbel.message import Message, decode_headers, now
@@ -14,6 +15,8 @@ from umbel.protocol1 import upgrade_protocol1
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
+
+Consequences = tuple[Result | None, tuple[Part, ...]]
 
 REVOKED = "revoked"
 """``Settlement.reason`` of tasks that are not run because they were revoked."""
@@ -45,41 +48,47 @@ class Intake:
             return Settlement(delivery, Action.REQUEUE, delay=delay)
         if delivery.deliveries >= self.delivery_limit:
             times = f"delivered {delivery.deliveries} times without coming to an end"
-            return Settlement(delivery, Action.DEAD_LETTER, reason=times, result=self.failure(delivery, times))
+            result, parts = self.failure(delivery, times)
+            return Settlement(delivery, Action.DEAD_LETTER, reason=times, result=result, parts=parts)
         if message.task not in self.app.tasks:
             return Settlement(delivery, Action.PARK)
         return None
 
-    def failure(self, delivery: Delivery, reason: str) -> Result | None:
-        """The stored FAILURE of a task whose process was lost."""
-        return self.result(delivery.message, "FAILURE", WorkerLostError(reason))
+    def failure(self, delivery: Delivery, reason: str) -> Consequences:
+        """What is stored of a task whose process was lost."""
+        return self.consequences(delivery.message, "FAILURE", WorkerLostError(reason))
 
-    def unreadable(self, delivery: Delivery, reason: str) -> Result | None:
-        """The stored FAILURE of a task whose outcome cannot be read."""
-        return self.result(delivery.message, "FAILURE", EncodeError(reason))
+    def unreadable(self, delivery: Delivery, reason: str) -> Consequences:
+        """What is stored of a task whose outcome cannot be read."""
+        return self.consequences(delivery.message, "FAILURE", EncodeError(reason))
 
     def revoked(self, delivery: Delivery) -> Settlement:
         """The end of a task that is not run because it was revoked."""
-        result = self.result(delivery.message, "REVOKED", TaskRevokedError(REVOKED))
-        return Settlement(delivery, reason=REVOKED, result=result)
+        return self._ended(delivery, REVOKED, REVOKED)
 
     def refused(self, delivery: Delivery, error: Exception) -> Settlement:
         """A task that cannot be run for this reason is dead-lettered, so that it can be replayed, and stored as
         FAILURE."""
-        result = self.result(delivery.message, "FAILURE", error)
-        return Settlement(delivery, Action.DEAD_LETTER, reason=str(error), result=result)
+        result, parts = self.consequences(delivery.message, "FAILURE", error)
+        return Settlement(delivery, Action.DEAD_LETTER, reason=str(error), result=result, parts=parts)
 
     def duplicate(self, delivery: Delivery, owner: str) -> Settlement:
         """A call of a unique task is not run, and stored as REVOKED, when the task ``owner`` has its key."""
         reason = f"the unique key belongs to task {owner}"
-        result = self.result(delivery.message, "REVOKED", TaskRevokedError(reason))
-        return Settlement(delivery, reason=reason, result=result)
+        return self._ended(delivery, reason, reason)
 
     def _expired(self, delivery: Delivery) -> Settlement:
-        return Settlement(delivery, result=self.result(delivery.message, "REVOKED", TaskRevokedError("expired")))
+        return self._ended(delivery, "expired", "")
 
-    def result(self, message: Message, state: str, error: Exception) -> Result | None:
-        """What is stored of a task that cannot store its own; None where nothing is."""
+    def _ended(self, delivery: Delivery, text: str, reason: str) -> Settlement:
+        result, parts = self.consequences(delivery.message, "REVOKED", TaskRevokedError(text))
+        return Settlement(delivery, reason=reason, result=result, parts=parts)
+
+    def consequences(self, message: Message, state: str, error: Exception) -> Consequences:
+        """The result of a task that ends in ``state`` without an executor, and what it means for its chords."""
+        return self._result(message, state, error), lost_parts(self.app, message, error)
+
+    def _result(self, message: Message, state: str, error: Exception) -> Result | None:
         backend = self.app.backend
         headers = decode_headers(message.headers)
         if backend.features.knows_nothing or headers.get("ignore_result"):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from umbel.backends.base import Result
+from umbel.backends.base import Part, Result
 from umbel.brokers.base import Action, Consumer, Delivery, Settled, Settlement
 from umbel.errors import OperationalError, UmbelError
 from umbel.message import Message
@@ -45,6 +45,9 @@ class Ending:
     results: list[Result] = field(default_factory=list[Result])
     """Stored by themselves: states of running tasks, outcomes of messages acknowledged early."""
     publish: list[Message] = field(default_factory=list[Message])
+    parts: list[Part] = field(default_factory=list[Part])
+    """Of tasks acknowledged early."""
+    closes: list[str] = field(default_factory=list[str])
     acknowledge: list[Job] = field(default_factory=list["Job"])
     """Acknowledged before they run; reported by ``on_acknowledged``."""
     left: list[Message] = field(default_factory=list[Message])
@@ -55,7 +58,7 @@ class Ending:
     """The lease under which it was submitted."""
 
     def __bool__(self) -> bool:
-        return bool(self.settlements or self.results or self.publish or self.acknowledge or self.left)
+        return bool(self.settlements or self.results or self.publish or self.parts or self.acknowledge or self.left)
 
 
 class Owner(Protocol):
@@ -223,6 +226,7 @@ class Link:
         settled = Settled()
         if settlements or room:
             settled = self._settle_with_consumer(consumer, settlements, room)
+        self._close_chords(ending, settled)
         self.owner.on_settled(ending, settled, room)
 
     def _persist(self, ending: Ending) -> None:
@@ -234,10 +238,41 @@ class Link:
                 results = results + [s.result for s in ending.settlements if s.result is not None]
                 for settlement in ending.settlements:
                     settlement.result = None
+                self._store_parts(ending.settlements)
+        if ending.parts:
+            ending.publish += [part.then for part in self._completed(ending.parts)]
         if ending.publish:
             self._repeat("publish", lambda: self.app.broker.publish(ending.publish))
         if results:
             self._repeat("store", lambda: self.app.backend.store(results))
+
+    def _store_parts(self, settlements: list[Settlement]) -> None:
+        """Note members of chords that have ended; what a complete chord sends goes with the settlement, so that it is
+        sent before the acknowledgement, again if need be."""
+        parts = [part for settlement in settlements for part in settlement.parts]
+        if not parts:
+            return
+        completed = {id(part) for part in self._completed(parts)}
+        for settlement in settlements:
+            if settlement.parts:
+                then = (part.then for part in settlement.parts if id(part) in completed)
+                settlement.publish = (*settlement.publish, *then)
+                settlement.parts = ()
+
+    def _completed(self, parts: list[Part]) -> list[Part]:
+        return self._repeat("store", lambda: self.app.backend.store_parts(parts))
+
+    def _close_chords(self, ending: Ending, settled: Settled) -> None:
+        """Forget the chords whose bodies have been sent. What this leaves behind when it fails expires by itself."""
+        finished = [settlement for settlement in ending.settlements if settlement.closes]
+        if finished:
+            stale = {id(settlement) for settlement in settled.stale}
+            ending.closes += [settlement.closes for settlement in finished if id(settlement) not in stale]
+        if ending.closes:
+            try:
+                self.app.backend.close_chords(ending.closes)
+            except UmbelError as error:
+                logger.warning("the parts of finished chords could not be removed: %s", error)
 
     def _await_lease(self) -> None:
         """Wait until the lease is certain, or lost: a store of its own cannot tell who holds it."""

@@ -168,8 +168,8 @@ class Revoked:
             self._worker.ender.end(task_id, partial(self._sentence, Signals[name]))
 
     def _sentence(self, number: Signals, message: Message) -> Sentence:
-        result = self._flow.intake.result(message, "REVOKED", TaskRevokedError(TERMINATED))
-        report = Report("REVOKED", 0.0, result, reason=TERMINATED)
+        result, parts = self._flow.intake.consequences(message, "REVOKED", TaskRevokedError(TERMINATED))
+        report = Report("REVOKED", 0.0, result, reason=TERMINATED, parts=parts)
         return Sentence(
             report, "it was revoked", number=number, tell=partial(self._flow.telling.terminated, message, number)
         )

@@ -184,8 +184,8 @@ class HardLimits:
             logger.exception(
                 "the outcome of a task that overran cannot be made: task=%s id=%s", message.task, message.id
             )
-            result = self._flow.intake.result(message, "FAILURE", error)
-            report = Report("FAILURE", runtime, result, error=str(error))
+            result, parts = self._flow.intake.consequences(message, "FAILURE", error)
+            report = Report("FAILURE", runtime, result, error=str(error), parts=parts)
         return Sentence(
             report,
             f"its hard time limit of {limit:g} s is over",

@@ -28,6 +28,7 @@ from umbel.revocations import Revocations
 
 if TYPE_CHECKING:
     from umbel.backends.base import Backend
+    from umbel.backends.sql_chords import ChordTable
     from umbel.backends.sql_results import ResultTable
 
 _abandoned: list[Any] = []
@@ -63,6 +64,7 @@ class SQLBroker(Broker):
         self._fanout = Fanout(self.database, self.dialect, self.set_up)
         self._publishers = Publishers(self.database, self.dialect, self._prepare)
         self._results: ResultTable | None = None
+        self._chords: ChordTable | None = None
         self._is_set_up = False
         self._setting_up = threading.Lock()
 
@@ -123,6 +125,15 @@ class SQLBroker(Broker):
 
             self._results = ResultTable(self.database.kind)
         return self._results
+
+    @property
+    def chords(self) -> ChordTable:
+        """Where the ends of members of chords are noted that are settled together with their task."""
+        if self._chords is None:
+            from umbel.backends.sql_chords import ChordTable
+
+            self._chords = ChordTable(self.database.kind)
+        return self._chords
 
     def _with(self, use: Callable[[Link], object]) -> None:
         with self._link() as link:

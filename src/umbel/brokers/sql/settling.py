@@ -89,8 +89,14 @@ def settle_batch(
     results = any(settlement.result is not None for settlement in settlements)
     if results:
         broker.results.set_up(link)
+    parted = any(settlement.parts for settlement in settlements)
+    if parted:
+        broker.chords.set_up(link)
     routed = {id(settlement): broker.rows_of(settlement.publish) for settlement in settlements if settlement.publish}
-    broker.routes.know(link, broker.routes.unknown(row[0] for rows in routed.values() for row in rows))
+    chords = {part.chord: part.then for settlement in settlements for part in settlement.parts}
+    finishing = {chord: broker.rows_of([message]) for chord, message in chords.items()}
+    wanted = [*routed.values(), *finishing.values()]
+    broker.routes.know(link, broker.routes.unknown(row[0] for rows in wanted for row in rows))
     batch = holds.batch = holds.batch + 1
     ended: list[Settlement] = []
     late: list[Settlement] = []
@@ -108,6 +114,10 @@ def settle_batch(
             if results:
                 broker.results.write(link, [s.result for s in ended if s.result is not None])
             follow_ups = [row for settlement in ended for row in routed.get(id(settlement), ())] if routed else []
+            if parted:
+                parts = [part for settlement in ended for part in settlement.parts]
+                complete = broker.chords.add(link, parts, once=True)
+                follow_ups += [row for part in complete for row in finishing[part.chord]]
             if follow_ups:
                 broker.add(link, follow_ups)
             rows = pick()

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from umbel.codecs.representation import safe_repr
 from umbel.current import get_current_app
-from umbel.errors import InvalidTaskError, UmbelError
+from umbel.errors import InvalidTaskError
 from umbel.message import Message, new_id
 from umbel.sending import prepare, publish_deadline
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
-    from umbel.result import AsyncResult, GroupResult
     from umbel.task import Task
+
+S = TypeVar("S", bound="Signature")
 
 
 class Signature(dict[str, Any]):
@@ -24,7 +25,19 @@ class Signature(dict[str, Any]):
     """
 
     subtask_type: str | None = None
+    TYPES: ClassVar[dict[str, type[Signature]]] = {}
+    """The classes of signatures that are more than one call, by ``subtask_type``."""
     _app: Umbel | None = None
+
+    @classmethod
+    def register_type(cls, name: str | None = None) -> Callable[[type[S]], type[S]]:
+        """A class decorator: signatures as data with this ``subtask_type`` become objects of the class."""
+
+        def register(subclass: type[S]) -> type[S]:
+            cls.TYPES[name or subclass.__name__] = subclass
+            return subclass
+
+        return register
 
     def __init__(
         self,
@@ -84,8 +97,26 @@ class Signature(dict[str, Any]):
         return self.options.get("task_id")
 
     @property
+    def name(self) -> str:
+        """The name of the task."""
+        return self["task"]
+
+    @property
+    def root_id(self) -> str | None:
+        return self.options.get("root_id")
+
+    @property
+    def parent_id(self) -> str | None:
+        return self.options.get("parent_id")
+
+    @property
     def app(self) -> Umbel:
         return self._app or get_current_app()
+
+    @property
+    def own_app(self) -> Umbel | None:
+        """The application that it was made for; None: the current one."""
+        return self._app
 
     @property
     def type(self) -> Task[..., Any]:
@@ -103,6 +134,21 @@ class Signature(dict[str, Any]):
         copy["kwargs"] = {**self.kwargs, **(kwargs or {})}
         return copy
 
+    partial = clone
+
+    def replace(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Signature:
+        """A copy with other arguments, keywords or options in place of its own, where given."""
+        copy = self.clone()
+        for name, value in (("args", args), ("kwargs", kwargs), ("options", options)):
+            if value is not None:
+                copy[name] = tuple(value) if name == "args" else dict(cast("Mapping[str, Any]", value))
+        return copy
+
     def set(self, immutable: bool | None = None, **options: Any) -> Signature:
         """Set options; returns the signature itself."""
         if immutable is not None:
@@ -115,31 +161,88 @@ class Signature(dict[str, Any]):
 
     def link(self, callback: Mapping[str, Any]) -> Any:
         """Call ``callback`` with the result when the task has succeeded; returns it."""
-        return self._append("link", callback)
+        return self.append_to_list_option("link", callback)
 
     def link_error(self, errback: Mapping[str, Any]) -> Any:
         """Call ``errback`` when the task has failed; returns it."""
-        return self._append("link_error", errback)
+        return self.append_to_list_option("link_error", errback)
 
     def on_error(self, errback: Mapping[str, Any]) -> Signature:
         """As ``link_error``, but returns the signature itself."""
         self.link_error(errback)
         return self
 
-    def _append(self, name: str, item: Any) -> Any:
-        present = cast("Any", self.options.get(name) or [])
+    def append_to_list_option(self, key: str, value: Any) -> Any:
+        """Add ``value`` to an option that is a list, unless it is in; returns it."""
+        present = cast("Any", self.options.get(key) or [])
         links: list[Any] = [present] if isinstance(present, Mapping) else list(present)
-        self.options[name] = links
-        if item not in links:
-            links.append(item)
-        return item
+        self.options[key] = links
+        if value not in links:
+            links.append(value)
+        return value
 
-    def freeze(self, task_id: str | None = None) -> AsyncResult[Any]:
-        """Give the task its id now; returns the result that it will have."""
-        frozen: str = self.options.setdefault("task_id", task_id or new_id())
+    def extend_list_option(self, key: str, value: Any) -> None:
+        """Add one value or several to an option that is a list."""
+        values: list[Any] = list(cast("Iterable[Any]", value)) if isinstance(value, (list, tuple)) else [value]
+        for each in values:
+            self.append_to_list_option(key, each)
+
+    def flatten_links(self) -> list[Any]:
+        """This signature and all callbacks that follow from it."""
+        found: list[Any] = []
+        left: list[Any] = [self]
+        while left:
+            call = left.pop()
+            found.append(call)
+            links = maybe_signature(call, self._app).options.get("link") or ()
+            left += [links] if isinstance(links, Mapping) else reversed(list(links))
+        return found
+
+    def freeze(
+        self,
+        _id: str | None = None,
+        group_id: str | None = None,
+        chord: Any = None,
+        root_id: str | None = None,
+        parent_id: str | None = None,
+        group_index: int | None = None,
+    ) -> Any:
+        """Give the call its id, and its place in a group or chord, now; returns the result that it will have."""
+        options = self.options
+        frozen: str = options.setdefault("task_id", _id or new_id())
+        if not options.get("reply_to"):
+            options["reply_to"] = self.app.reply_address()
+        given = {
+            "root_id": root_id,
+            "parent_id": parent_id,
+            "group_id": group_id,
+            "group_index": group_index,
+            "chord": chord,
+        }
+        options.update({name: value for name, value in given.items() if value is not None})
         return self.app.AsyncResult(frozen)
 
+    @property
+    def frozen_id(self) -> str | None:
+        """The id under which the result will be found, once frozen."""
+        return self.options.get("task_id")
+
+    # -- composing --
+
+    def __or__(self, other: Any) -> Any:
+        from umbel.canvas.chain import joined
+
+        return joined(self, other)
+
+    def __invert__(self) -> Any:
+        """Send it and wait for its result."""
+        return self.apply_async().get()
+
     # -- running --
+
+    def emit(self, app: Umbel, args: Sequence[Any] = (), **options: Any) -> Iterator[Message]:
+        """The messages of this call one by one; a canvas is frozen already, and must not be used again."""
+        yield from self.messages(app, args, **options)[0]
 
     def messages(self, app: Umbel, args: Sequence[Any] = (), **options: Any) -> tuple[list[Message], Any]:
         """The messages of this call, and its result; nothing is sent."""
@@ -177,9 +280,6 @@ class Signature(dict[str, Any]):
         call = self.clone(args, kwargs)
         return self.type(*call.args, **call.kwargs)
 
-    def __invert__(self) -> Any:
-        return self.apply_async().get()
-
     def __json__(self) -> dict[str, Any]:
         return dict(self)
 
@@ -190,84 +290,14 @@ class Signature(dict[str, Any]):
         shown = [repr(arg) for arg in self.args] + [f"{key}={value!r}" for key, value in self.kwargs.items()]
         return f"{self['task']}({', '.join(shown)})"
 
-    @staticmethod
-    def from_dict(data: Mapping[str, Any], app: Umbel | None = None) -> Signature:
-        return signature(data, app=app)
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any], app: Umbel | None = None) -> Signature:
+        """A signature of this class, or of the kind that the data is, from data."""
+        return signature(d, app=app)
 
-
-class group(Signature):
-    """Calls that run at the same time; sent in one round trip."""
-
-    subtask_type = "group"
-
-    def __init__(self, *tasks: Any, app: Umbel | None = None, **options: Any) -> None:
-        if len(tasks) == 1 and _is_group(tasks[0]):
-            super().__init__(cast("Mapping[str, Any]", tasks[0]), app=app)
-            members = self.kwargs["tasks"]
-        else:
-            members = tasks[0] if len(tasks) == 1 and not isinstance(tasks[0], Mapping) else tasks
-            super().__init__("celery.group", options=options, app=app)
-        self.kwargs["tasks"] = [maybe_signature(member, app=app) for member in members]
-        if app is None and self.tasks:
-            self._app = self.tasks[0]._app
-
-    @property
-    def tasks(self) -> list[Signature]:
-        return self.kwargs["tasks"]
-
-    def clone(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> group:
-        members = [member.clone(args, kwargs) for member in self.tasks]
-        return group(members, app=self._app, **{**self.options, **options})
-
-    def messages(self, app: Umbel, args: Sequence[Any] = (), **options: Any) -> tuple[list[Message], Any]:
-        shared = {**self.options, **options}
-        group_id = shared.pop("task_id", None) or new_id()
-        add_to_parent = shared.pop("add_to_parent", True)
-        found: list[Message] = []
-        results: list[Any] = []
-        for index, member in enumerate(self.tasks):
-            place = {"group_id": group_id, "group_index": index, "add_to_parent": False}
-            messages, result = member.messages(app, args, **{**shared, **member.options, **place})
-            found += messages
-            results.append(result)
-        result = app.GroupResult(group_id, results)
-        app.adopt(result, {"add_to_parent": add_to_parent})
-        return found, result
-
-    def apply_async(
-        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
-    ) -> GroupResult:
-        app = self.app
-        if app.conf.task_always_eager:
-            return self.apply(args or (), kwargs, **options)
-        call = self.clone(args or (), kwargs, **options)
-        messages, result = call.messages(app)
-        if messages:
-            app.publish(messages, publish_deadline(app, options))
-        return result
-
-    def apply(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> GroupResult:
-        app = self.app
-        return app.GroupResult(new_id(), [member.apply(args, kwargs, **options) for member in self.tasks])
-
-    def __call__(self, *args: Any, **kwargs: Any) -> GroupResult:
-        return self.apply_async(args, kwargs)
-
-    def __len__(self) -> int:
-        return len(self.tasks)
-
-    def __bool__(self) -> bool:
-        return True
-
-    def __iter__(self) -> Any:
-        return super().__iter__()
-
-    def __repr__(self) -> str:
-        return f"group({self.tasks!r})"
-
-
-def _is_group(data: Any) -> bool:
-    return isinstance(data, Mapping) and cast("Mapping[str, Any]", data).get("subtask_type") == "group"
+    def reprcall(self, *args: Any, **kwargs: Any) -> str:
+        """The call as text, with these further arguments."""
+        return repr(self.clone(args, kwargs))
 
 
 def signature(
@@ -281,7 +311,7 @@ def signature(
 ) -> Signature:
     """A signature from a task, its name, or a signature as data.
 
-    Raises UmbelError for data of a kind that this version cannot run, InvalidTaskError for data that names no task.
+    Raises InvalidTaskError for data that names no task, or is of a kind that does not exist.
     """
     if not isinstance(task, Mapping):
         return Signature(task, args, kwargs, options, app=app, **more)
@@ -290,11 +320,15 @@ def signature(
     if not isinstance(task.get("task"), str):
         raise InvalidTaskError(f"a signature names its task, this one does not: {safe_repr(task)}")
     kind = task.get("subtask_type")
-    if kind == "group":
-        return group(task, app=app)
-    if kind is not None:
-        raise UmbelError(f"a signature of type {kind!r} ({task.get('task')}) cannot be run by this version")
-    return Signature(task, app=app)
+    if kind is None:
+        return Signature(task, app=app)
+
+    if kind not in Signature.TYPES:
+        raise InvalidTaskError(f"a signature of a type that does not exist: {kind!r} ({task.get('task')})")
+    return Signature.TYPES[kind].from_dict(task, app=app)
+
+
+subtask = signature
 
 
 def maybe_signature(data: Any, app: Umbel | None = None) -> Any:

@@ -1,0 +1,113 @@
+"""What is wrong with a canvas is said when it is made or sent, not by a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from umbel.canvas.signature import Signature, signature
+from umbel.codecs.representation import safe_repr
+from umbel.errors import InvalidCanvas
+
+if TYPE_CHECKING:
+    from umbel.app import Umbel
+
+DEEPEST = 60
+"""Canvases inside of each other: what JSON decoders, Umbel's and others', still read."""
+
+
+def calls_of(items: Iterable[Any], kind: str, app: Umbel | None) -> list[Signature]:
+    """Signatures of ``items``. Raises InvalidCanvas for one that is none."""
+    return [call_of(item, kind, app) for item in items]
+
+
+def call_of(item: object, kind: str, app: Umbel | None) -> Signature:
+    """``item`` as a signature. Raises InvalidCanvas when it is none."""
+    if isinstance(item, Signature):
+        return item
+    if isinstance(item, Mapping) and "task" in item:
+        return signature(cast("Mapping[str, Any]", item), app=app)
+    given: object = cast("Any", item)
+    hint = " (the signature of a task is task.s(…))" if callable(given) else ""
+    raise InvalidCanvas(f"a {kind} is made of signatures, not of {safe_repr(given, 100)}{hint}")
+
+
+def several(links: Any) -> list[Any]:
+    """One signature, several or None, as a list."""
+    if links is None:
+        return []
+    return [links] if isinstance(links, Mapping) else list(cast("Iterable[Any]", links))
+
+
+def inner(call: Mapping[str, Any]) -> list[Any]:
+    """The calls that a signature is directly made of."""
+    kind = call.get("subtask_type")
+    kwargs = cast("Mapping[str, Any]", call.get("kwargs") or {})
+    if kind in ("chain", "group"):
+        return list(kwargs.get("tasks") or ())
+    if kind == "chord":
+        return [*several(kwargs.get("header")), *several(kwargs.get("body"))]
+    return []
+
+
+def singles(call: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Every single task in a signature, in order."""
+    left: list[Any] = [call]
+    while left:
+        each = left.pop()
+        if each.get("subtask_type") in ("chain", "group", "chord"):
+            left += reversed(inner(each))
+        else:
+            yield each
+
+
+def exceeds(call: Mapping[str, Any], count: int) -> bool:
+    """Whether a signature has more than ``count`` single tasks."""
+    return any(number >= count for number, _ in enumerate(singles(call)))
+
+
+def check(app: Umbel, canvas: Signature) -> None:
+    """Raise InvalidCanvas for a canvas that contains itself, is too deep, or has a chord that can never end.
+
+    A group that is followed by something in a chain counts as what it becomes: a chord whose body is the rest.
+    """
+    chords = False
+    path: set[int] = set()
+    left: list[tuple[Any, bool]] = [(canvas, True)]
+    while left:
+        call, entering = left.pop()
+        if not entering:
+            path.discard(id(call))
+            continue
+        parts = inner(call)
+        if not parts:
+            continue
+        if id(call) in path:
+            raise InvalidCanvas(f"a {call['subtask_type']} contains itself")
+        path.add(id(call))
+        kinds = [part.get("subtask_type") for part in parts[:-1]] if call["subtask_type"] == "chain" else []
+        followed = sum(kind in ("group", "chord") for kind in kinds)
+        if len(path) + followed > DEEPEST:
+            raise InvalidCanvas(f"a canvas may be {DEEPEST} signatures deep, this one is deeper")
+        chords = chords or bool(followed) or call["subtask_type"] == "chord"
+        left.append((call, False))
+        left += ((part, True) for part in parts if part.get("subtask_type"))
+    if chords:
+        check_chords(app)
+
+
+def check_chords(app: Umbel) -> None:
+    """Raise InvalidCanvas where the result store cannot do chords."""
+    if not app.backend.features.chords:
+        raise InvalidCanvas(
+            f"the result backend {type(app.backend).__name__} cannot run chords (nor a group followed by a task): "
+            "set result_backend to Redis or an SQL database"
+        )
+
+
+def check_member(app: Umbel, call: Signature) -> None:
+    """Raise InvalidCanvas for a member of a chord whose result nobody would get."""
+    ignored = call.options.get("ignore_result")
+    task = app.tasks.get(call.task)
+    if ignored or (ignored is None and task is not None and task.ignore_result):
+        raise InvalidCanvas(f"{call.task} is a member of a chord and ignores its result, which the body needs")

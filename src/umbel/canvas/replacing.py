@@ -1,0 +1,72 @@
+"""A running task that puts others in its place, or beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from umbel.canvas.base import Canvas
+from umbel.canvas.chain import chain
+from umbel.canvas.checking import call_of, check, check_member
+from umbel.canvas.chord import chord
+from umbel.canvas.group import group, simplified
+from umbel.canvas.signature import Signature
+from umbel.errors import InvalidCanvas, Replaced
+
+if TYPE_CHECKING:
+    from umbel.task import Task
+
+
+def replace(task: Task[..., Any], sig: Any) -> Any:
+    """What ``Task.replace`` does: the message goes out with the acknowledgement of this one."""
+    request, app = task.request, task.app
+    if request.called_directly:
+        raise InvalidCanvas(f"{task.name} was called directly: there is no task that could be replaced")
+    call = simplified(call_of(sig, "replacement", app).clone())
+    if isinstance(call, group):
+        call = chord(call, app.signature("celery.accumulate", kwargs={"index": 0}), app=app)
+    check(app, call)
+    for callback in request.callbacks or ():
+        call.link(callback)
+    for errback in request.errbacks or ():
+        call.link_error(errback)
+    if request.is_eager:
+        return call.apply().get()
+    call.freeze(request.id, request.group, request.chord, request.root_id, None, request.group_index)
+    options: dict[str, Any] = {
+        "root_id": request.root_id,
+        "parent_id": request.parent_id,
+        "replaced_task_nesting": request.replaced_task_nesting + 1,
+    }
+    if request.chain:
+        options["chain"] = request.chain
+    if isinstance(call, Canvas):
+        request.publish = (*request.publish, *call.emit(app, (), **_for_canvas(call, options)))
+    else:
+        request.publish = (*request.publish, *call.messages(app, (), add_to_parent=False, **options)[0])
+    raise Replaced(f"replaced by {call!r}")
+
+
+def _for_canvas(call: Signature, options: dict[str, Any]) -> dict[str, Any]:
+    """What of ``options`` a canvas is sent with; its calls get the rest where they are first run."""
+    first = {name: value for name, value in options.items() if name != "chain"}
+    calls = call.tasks[:1] if isinstance(call, chain) else call.tasks if isinstance(call, chord) else []
+    for each in calls:
+        if each.subtask_type is None:
+            each["options"] = {**first, **each.options}
+    return {"chain": options["chain"]} if "chain" in options else {}
+
+
+def add_to_chord(task: Task[..., Any], sig: Any, lazy: bool) -> Any:
+    """What ``Task.add_to_chord`` does: member and message come with the acknowledgement of this one."""
+    request, app = task.request, task.app
+    if not request.chord or not request.group:
+        raise InvalidCanvas(f"{task.name} is no member of a chord, so nothing can be added to it")
+    call = call_of(sig, "chord", app).clone()
+    if call.subtask_type is not None:
+        raise InvalidCanvas("single tasks can be added to a chord, other canvases cannot")
+    check_member(app, call)
+    body: dict[str, Any] = request.chord
+    result = call.freeze(group_id=request.group, chord=body, root_id=request.root_id, group_index=request.group_index)
+    request.added += 1
+    request.publish = (*request.publish, *call.messages(app)[0])
+    return call if lazy else result
