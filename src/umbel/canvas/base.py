@@ -58,8 +58,9 @@ class Canvas(Signature):
         given = dict(options)
         add_to_parent = given.pop("add_to_parent", True)
         check_options(given)
+        task_id = given.pop("task_id", None)
         copy.take_options(given)
-        result = copy.freeze(given.get("task_id"))
+        result = copy.freeze(task_id)
         app.adopt(result, {"add_to_parent": add_to_parent})
         return copy, result
 
@@ -69,7 +70,6 @@ class Canvas(Signature):
             self.link(callback)
         for errback in several(options.pop("link_error", None)):
             self.link_error(errback)
-        options.pop("task_id", None)
         self.options.update({name: value for name, value in options.items() if value is not None})
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
