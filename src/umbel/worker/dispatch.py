@@ -46,10 +46,13 @@ class Dispatcher:
         window: float,
         fixed: int | None,
         suspect_from: int = 1 << 30,
+        on_exhausted: Callable[[], object] = lambda: None,
     ) -> None:
         """``window``: seconds of work held for each lane; ``fixed``: messages held for each instead of that.
-        ``suspect_from``: deliveries without an end after which a task is suspected of crashing its process."""
+        ``suspect_from``: deliveries without an end after which a task is suspected of crashing its process.
+        ``on_exhausted``: called when an executor has got all that it may be sent in its life."""
         self._executors = executors
+        self.on_exhausted = on_exhausted
         self._suspect_from = suspect_from
         self.window = window
         self.fixed = fixed
@@ -89,7 +92,7 @@ class Dispatcher:
 
     def pump(self) -> None:
         """Send from the backlog to executors that have room, the idlest first."""
-        executors = [executor for executor in self._executors() if not executor.stopping]
+        executors = [executor for executor in self._executors() if executor.open and not executor.stopping]
         if not (self.backlog or self._suspects) or not executors:
             return
         executors.sort(key=_load)
@@ -120,7 +123,10 @@ class Dispatcher:
             jobs[job.number] = job
             executor.load += job.estimate
             room -= 1
-        executor.allowance -= granted - room
+        if room < granted:
+            executor.allowance -= granted - room
+            if executor.allowance <= 0:
+                self.on_exhausted()
 
     def _send_suspects(self, executors: Iterable[ExecutorHandle]) -> None:
         """One to each executor that has none, so that it is known who did it if the process dies once more."""

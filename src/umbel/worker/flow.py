@@ -53,9 +53,9 @@ class Flow:
     """All work that the worker holds.
 
     ``on_change`` is called, in any thread, after every change once the flow is stopping; ``on_retired`` when an
-    executor reads no more and needs a successor; ``on_link_broken`` with the error when a thread of the link ended
-    unexpectedly. ``sender``: of the signals about messages. Receivers of signals are called without the lock; those of
-    ``task_received`` before any executor has the task.
+    executor reads no more, or soon will not, and needs a successor; ``on_link_broken`` with the error when a thread of
+    the link ended unexpectedly. ``sender``: of the signals about messages. Receivers of signals are called without the
+    lock; those of ``task_received`` before any executor has the task.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Flow:
         self.on_hard_limit: Callable[[float], object] | None = None
         """Called with the lock held and a limit in seconds, when a task that has one is admitted."""
         self.dispatcher = Dispatcher(
-            executors, conf.worker_prefetch_seconds, fixed_window(conf), conf.worker_crash_limit - 1
+            executors, conf.worker_prefetch_seconds, fixed_window(conf), conf.worker_crash_limit - 1, on_retired
         )
         self.last_progress = time.monotonic()
         self._executors = executors

@@ -168,15 +168,28 @@ class Pool:
         self.fill()
 
     def fill(self) -> None:
-        """Start as many executors as are missing, as far as there are places. Loop thread."""
+        """Start as many executors as are missing, as far as there are places. Loop thread.
+
+        For one that has got all that it may be sent in its life a successor is started beforehand, as a spare: it is
+        given nothing until the other reads no more.
+        """
         if self._stopping:
             return
-        working = sum(not executor.stopping for executor in self.executors.values())
-        missing = self.size - working - len(self._respawns)
+        working, spares = self._working()
+        missing = self.size - len(working) - len(self._respawns)
+        for spare in spares[: max(0, missing)]:
+            self.owner.open_lanes(spare, self.open)
         free = [slot for slot in self._places if slot not in self.executors]
-        for slot in free[: max(0, missing)]:
-            if not self._spawn(slot):
+        started = max(0, missing - len(spares))
+        wanted = sum(executor.allowance <= 0 for executor in working) - max(0, len(spares) - missing)
+        for at, slot in enumerate(free[: started + max(0, wanted)]):
+            if not self._spawn(slot, self.open if at < started else 0):
                 return
+
+    def _working(self) -> tuple[list[ExecutorHandle], list[ExecutorHandle]]:
+        """Executors that are given tasks, and spares."""
+        alive = [executor for executor in self.executors.values() if not executor.stopping]
+        return [each for each in alive if each.open], [each for each in alive if not each.open]
 
     @property
     def capacity(self) -> int:
@@ -191,7 +204,7 @@ class Pool:
         if (size, lanes) == (self.size, self.open):
             return False
         self.size, self.open = size, lanes
-        working = sorted((each for each in self.executors.values() if not each.stopping), key=_idlest_last)
+        working = sorted(self._working()[0], key=_idlest_last)
         for executor in working[size:]:
             self.owner.retire(executor)
         for executor in working[:size]:
@@ -199,11 +212,12 @@ class Pool:
         self.fill()
         return True
 
-    def _spawn(self, slot: int) -> bool:
+    def _spawn(self, slot: int, lanes: int) -> bool:
+        """``lanes``: how many it is given tasks for, at once; 0 for a spare."""
         channel = open_channel()
         bell, theirs = interrupts.open_bell() if self.interruptible else (None, None)
         executor = ExecutorHandle(slot, channel, self.lanes, bell)
-        executor.open = self.open
+        executor.open = lanes
         try:
             self.nursery.spawn(slot, channel.executor_fd(), *([theirs.fileno()] if theirs is not None else []))
         except NurseryLost:

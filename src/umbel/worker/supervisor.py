@@ -246,7 +246,7 @@ class Worker:
 
     def executor_count(self) -> int:
         """Executors that take tasks."""
-        return sum(not executor.stopping for executor in self._executors())
+        return sum(bool(executor.open) and not executor.stopping for executor in self._executors())
 
     def _executors(self) -> list[ExecutorHandle]:
         return list(self.pool.executors.values()) if self.pool is not None else []
