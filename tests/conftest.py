@@ -1,7 +1,8 @@
-"""Fixtures for every test: URLs of real servers, private servers for chaos tests, and tests that run alone.
+"""Fixtures for every test: URLs of real servers, private servers for chaos tests, and tests that take turns.
 
-With xdist, a test marked `alone`, and every test of `tests/chaos`, runs while no other worker runs a test: on two
-cores a lease of a few seconds and a busy neighbour do not go together.
+With xdist, a test marked `alone`, and every test of `tests/chaos`, runs while no other worker runs a test; `calm` ones,
+which wait for leases and delays to pass, run beside each other only: on two cores a lease of a few seconds and a busy
+neighbour do not go together.
 """
 
 import fcntl
@@ -71,6 +72,7 @@ def private_server() -> Iterator[Callable[[str], PrivateServer]]:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "alone: runs while no other xdist worker runs a test")
+    config.addinivalue_line("markers", "calm: waits for time to pass, and runs beside others of its kind only")
     if not _is_worker(config):
         os.environ[services.HOLDER] = str(os.getpid())
 
@@ -85,7 +87,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     if not _is_worker(item.config):
         return (yield)
-    with _turn(alone=item.get_closest_marker("alone") is not None):
+    with _turn(item):
         return (yield)
 
 
@@ -102,19 +104,26 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @contextmanager
-def _turn(*, alone: bool) -> Iterator[None]:
-    """Hold the run's lock, shared or exclusive; the gate in front of it keeps newcomers from overtaking."""
-    gate_path, room_path = _locks()
-    with gate_path.open("a") as gate, room_path.open("a") as room:
-        fcntl.flock(gate, fcntl.LOCK_EX)
-        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        fcntl.flock(gate, fcntl.LOCK_UN)
+def _turn(item: pytest.Item) -> Iterator[None]:
+    """Hold the lock of the test's kind, shared, while nobody holds that of another kind; or all of them, for one that
+    runs alone. The gate in front of them keeps newcomers from overtaking."""
+    gate_path, *rooms = _locks()
+    own = rooms[1 if item.get_closest_marker("calm") else 0]
+    alone = item.get_closest_marker("alone") is not None
+    with ExitStack() as held:
+        with gate_path.open("a") as gate:
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            for path in rooms:
+                room = held.enter_context(path.open("a"))
+                fcntl.flock(room, fcntl.LOCK_SH if path == own and not alone else fcntl.LOCK_EX)
+                if path != own and not alone:
+                    fcntl.flock(room, fcntl.LOCK_UN)
         yield
 
 
-def _locks() -> tuple[Path, Path]:
+def _locks() -> tuple[Path, Path, Path]:
     base = Path(tempfile.gettempdir()) / f"umbel-tests-{os.environ[services.HOLDER]}"
-    return base.with_suffix(".gate"), base.with_suffix(".room")
+    return base.with_suffix(".gate"), base.with_suffix(".busy"), base.with_suffix(".calm")
 
 
 def _is_worker(config: pytest.Config) -> bool:

@@ -214,8 +214,8 @@ class Endings(StartStopStep):
                 worker.ender.end(task_id, lambda message: self.sentence(worker, message))
 
     def sentence(self, worker: Any, message: Any) -> Sentence:
-        result = worker.flow.intake.result(message, "REVOKED", TaskRevokedError("terminated"))
-        return Sentence(Report("REVOKED", 0.0, result), "a test wants it", number=signal.SIGTERM)
+        result, parts = worker.flow.intake.consequences(message, "REVOKED", TaskRevokedError("terminated"))
+        return Sentence(Report("REVOKED", 0.0, result, parts=parts), "a test wants it", number=signal.SIGTERM)
 
     async def shutdown(self, worker: Any) -> None:
         self.watching.cancel()

@@ -61,9 +61,7 @@ def test_an_executor_of_several_lanes_ends_what_it_runs_while_its_successor_work
     assert len(counts) >= 6 and max(counts.values()) == 10
 
 
-def test_successors_that_are_ready_beforehand_run_nothing_until_they_succeed(
-    workers: Fleet, tasks: ModuleType
-) -> None:
+def test_successors_that_are_ready_beforehand_run_nothing_until_they_succeed(workers: Fleet, tasks: ModuleType) -> None:
     ids = {tasks.record.delay(0.05).id for _ in range(12)}
     workers.start("-c", "1", "--max-tasks-per-child", "2")
     wait_for(lambda: set(workers.ledger.ended()) == ids, TIMEOUT)

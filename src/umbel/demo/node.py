@@ -23,7 +23,8 @@ class WorkerDied(UmbelError):
 
 
 class WorkerNode:
-    """``umbel worker`` on one queue, in a process group of its own so that ctrl-C reaches the demo alone."""
+    """``umbel worker`` on one queue, in a process group of its own so that ctrl-C reaches the demo alone. Its files are
+    where its log is."""
 
     def __init__(self, broker: str, backend: str, queue: str, processes: int, log: Path) -> None:
         self._log = log
@@ -35,6 +36,7 @@ class WorkerNode:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                env=os.environ | {"UMBEL_RUNTIME_DIR": str(log.parent)},
                 start_new_session=True,
             )
 

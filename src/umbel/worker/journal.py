@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from umbel.brokers.base import Action, Settlement
+from umbel.worker.intake import REVOKED
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -52,10 +53,12 @@ class Journal:
             logger.warning("task is not known here, message parked", extra={"data": data})
         elif settlement.action is Action.REQUEUE:
             logger.debug("task delayed", extra={"data": data | {"delay": round(settlement.delay, 3)}})
+        elif settlement.reason == REVOKED:
+            logger.warning("task revoked", extra={"data": data})
         elif settlement.reason:
             logger.warning("task not run", extra={"data": data | {"reason": settlement.reason}})
         else:
-            logger.warning("task %s", settlement.reason or "expired", extra={"data": data})
+            logger.warning("task expired", extra={"data": data})
 
     def lost_hold(self, message: Message) -> None:
         """A task ended here after its message was given to somebody else."""

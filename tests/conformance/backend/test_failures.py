@@ -23,7 +23,7 @@ from umbel.message import new_id
 
 
 @pytest.mark.slow
-@pytest.mark.alone
+@pytest.mark.calm
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_everything_survives_a_restart(
@@ -112,7 +112,7 @@ def lonely(
     proxy.heal()
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 def test_unreachable_server_is_an_error_in_time(lonely: Backend, backend: Backend) -> None:
     result = backend.encode(Meta(task_id="x", status="SUCCESS"), reply_to=new_id(), correlation_id="x")
     calls: list[Callable[[], object]] = [

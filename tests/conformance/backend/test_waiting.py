@@ -43,7 +43,7 @@ def test_ready_before_without_time(sender: Sender) -> None:
     assert seen[-1].status == "SUCCESS"
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 @pytest.mark.parametrize("state", ["SUCCESS", "FAILURE", "REVOKED"])
 def test_ready_while_waiting(sender: Sender, features: Features, state: str) -> None:
     first, task = sender.new(2)
@@ -166,7 +166,7 @@ def test_each_thread_sends_and_waits(sender: Sender) -> None:
         assert thread.result(60.0) == [[number, step] for step in range(10)]
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 def test_subscription_is_called_when_ready(sender: Sender, features: Features) -> None:
     (task,) = sender.new(1)
     seen: list[tuple[float, Meta]] = []

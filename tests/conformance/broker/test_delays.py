@@ -22,7 +22,7 @@ def timed(consumer: Consumer) -> tuple[Delivery, float]:
     return delivery, time.time() - delivery.message.eta
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 @pytest.mark.parametrize("delay", [0.1, 0.5, 1.0, 2.3])
 def test_delayed_message_is_in_time(broker: Broker, consumer: Consumer, queue: Queue, delay: float) -> None:
     consumer.receive(1, 0.0)
@@ -31,7 +31,7 @@ def test_delayed_message_is_in_time(broker: Broker, consumer: Consumer, queue: Q
     assert EARLY <= late <= LATE
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 def test_several_delays_each_in_time(broker: Broker, consumer: Consumer, queue: Queue) -> None:
     consumer.receive(1, 0.0)
     start = time.time() + 0.2
@@ -42,7 +42,7 @@ def test_several_delays_each_in_time(broker: Broker, consumer: Consumer, queue: 
     assert all(EARLY <= late <= LATE for _, late in seen), [late for _, late in seen]
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 def test_published_by_another_while_receive_waits(connect: Connect, consumer: Consumer, queue: Queue) -> None:
     receiving = Running(lambda: timed(consumer))
     other = connect()

@@ -43,7 +43,7 @@ def fresh(driver: Driver) -> Queue:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
+@pytest.mark.calm
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_everything_survives_a_restart(connect: Connect, server: PrivateServer, fresh: Queue, how: str) -> None:
@@ -71,7 +71,7 @@ def test_everything_survives_a_restart(connect: Connect, server: PrivateServer, 
 
 
 @pytest.mark.slow
-@pytest.mark.alone
+@pytest.mark.calm
 @pytest.mark.timeout(180)
 def test_waiting_consumer_and_listener_go_on_after_a_restart(
     connect: Connect, server: PrivateServer, fresh: Queue
@@ -215,7 +215,7 @@ def lonely(connect: Connect, unreachable: TCPProxy, url: str) -> Iterator[Broker
     unreachable.heal()
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 def test_publish_to_an_unreachable_server_ends_in_time(lonely: Broker, queue: Queue) -> None:
     before = time.monotonic()
     with pytest.raises(OperationalError):
@@ -227,7 +227,7 @@ def test_publish_to_an_unreachable_server_ends_in_time(lonely: Broker, queue: Qu
     assert time.monotonic() - before <= 1.5
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 def test_other_calls_to_an_unreachable_server_end_in_time(lonely: Broker, queue: Queue) -> None:
     def consume() -> None:
         with lonely.consumer([queue], name="lonely@test") as consumer:
@@ -246,7 +246,7 @@ def test_other_calls_to_an_unreachable_server_end_in_time(lonely: Broker, queue:
         assert time.monotonic() - before <= 8.0
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 def test_publish_into_a_connection_that_fell_silent(distant: Broker, proxy: TCPProxy, queue: Queue) -> None:
     distant.publish([make(queue.name)])
     proxy.blackhole()
@@ -258,7 +258,7 @@ def test_publish_into_a_connection_that_fell_silent(distant: Broker, proxy: TCPP
     persist(lambda: distant.publish([make(queue.name)]))
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 @pytest.mark.parametrize("warm", [False, True], ids=["never reached", "fell silent"])
 def test_declaring_at_a_silent_server_ends_in_time(
     connect: Connect, proxy: TCPProxy, url: str, queue: Queue, driver: Driver, warm: bool
@@ -275,7 +275,7 @@ def test_declaring_at_a_silent_server_ends_in_time(
     persist(lambda: broker.declare(queue, timeout=5.0))
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 @pytest.mark.parametrize("warm", [False, True], ids=["never reached", "fell silent"])
 def test_delay_to_a_silent_server_ends_in_time(proxy: TCPProxy, url: str, queue: Queue, warm: bool) -> None:
     """The queue is new to the sender: declaring and publishing share one deadline."""

@@ -21,7 +21,7 @@ from umbel.queues import Queue
 
 LEASE = 1.5
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.calm
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def test_only_the_holder_renews_and_releases(broker: Broker, name: str) -> None:
     first.release()
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 def test_hold_ends_by_itself(broker: Broker, name: str) -> None:
     first, second = broker.lock(name, 1.0), broker.lock(name, 1.0)
     assert first.acquire()
@@ -57,7 +57,7 @@ def test_hold_ends_by_itself(broker: Broker, name: str) -> None:
     second.release()
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 def test_renewed_hold_lasts(broker: Broker, name: str) -> None:
     first, second = broker.lock(name, 1.0), broker.lock(name, 1.0)
     assert first.acquire()

@@ -84,7 +84,7 @@ def test_uncounted_requeue_does_not_count(broker: Broker, consumer: Consumer, qu
         end(consumer, delivery, Action.REQUEUE)
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 def test_requeue_with_delay(broker: Broker, consumer: Consumer, queue: Queue) -> None:
     broker.publish([make(queue.name, b"1")])
     (delivery,) = take(consumer, 1)
