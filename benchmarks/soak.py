@@ -25,6 +25,8 @@ from benchmarks.servers import Servers
 from umbel import Umbel
 from umbel.result import AsyncResult
 
+SHORT = 200_000
+"""A run of fewer tasks is short."""
 CHUNK = 4_000
 FEWEST_QUEUED = 2_000
 FAILS_EVERY = 20
@@ -32,6 +34,9 @@ WARM_UP = 0.3
 LEAST_WARM_UP = 10_000
 """Share of the tasks, and number, after which growth counts."""
 MOST_GROWTH = 0.02
+LEAST_SEEN = 3.0
+"""By so many MiB the memory of a supervisor differs from moment to moment, with the bursts it holds. A short run can
+tell only what grows by more: of 60,000 tasks, 100 bytes each."""
 COME_AND_GO = 3
 """By so many the supervisor's connections differ from moment to moment."""
 ROLES = ("supervisor", "nursery", "executor")
@@ -162,7 +167,11 @@ def _show(soak: Soak, options: Sequence[str]) -> int:
             quarters = soak.quarters(role, what)
             growth = quarters[-1] - quarters[0]
             most = quarters[0] * MOST_GROWTH
-            flat = growth <= (max(most, COME_AND_GO) if what == "files" and role == "supervisor" else most)
+            if what == "memory" and soak.tasks < SHORT:
+                most = max(most, LEAST_SEEN)
+            elif what == "files" and role == "supervisor":
+                most = max(most, COME_AND_GO)
+            flat = growth <= most
             grown |= not flat
             shown = " ".join(f"{value:7.2f}" for value in quarters)
             print(f"  {role:10} {shown} {unit:10} {growth / quarters[0]:+6.1%}  {'flat' if flat else 'GROWS'}")

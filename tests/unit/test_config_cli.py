@@ -11,9 +11,13 @@ from umbel.cli.config import config
 from umbel.config import DECLARED, Settings
 
 
+HELP = ["-h", "--help"]
+"""Those of `umbel`: a command keeps the help option of its first call in the process."""
+
+
 def run(*arguments: str, conf: Settings | None = None, **environment: str) -> Result:
     app: Any = None if conf is None else types.SimpleNamespace(conf=conf)
-    return CliRunner().invoke(config, list(arguments), obj=app, env=environment)
+    return CliRunner().invoke(config, list(arguments), obj=app, env=environment, help_option_names=HELP)
 
 
 def a_configuration() -> Settings:

@@ -36,12 +36,15 @@ log = logging.getLogger(__name__)
 LOOK_EVERY = 0.3
 """Seconds between looks at lists that nobody waits at, and of whose messages nobody tells."""
 
+IDLE_LOOK_EVERY, IDLE_AFTER = 0.6, 10
+"""The same once so many looks in a row have found nothing."""
+
 MOST_WAITS = 16
 """How many queues an idle consumer waits at, each with a connection; at the others it looks."""
 
 QUIET = 0.0005
 """When a message landed only after so many seconds of waiting, its queue had been empty: the next receive waits for
-more without another look."""
+more without another look, as it does when none came."""
 
 REVERSE_EVERY = 16
 """Every so many claims begin with the lowest priority, so that it is never starved."""
@@ -88,6 +91,7 @@ class RedisConsumer(Consumer):
         self._found: list[Delivery] = []
         self._concluded: dict[Any, bool] = {}
         self._look_at = 0.0
+        self._in_vain = 0
         self._dead: Lease | None = None
         self._adoption = Adoption(self._links, self._lists)
         self._closed = False
@@ -180,7 +184,9 @@ class RedisConsumer(Consumer):
                     return claimed + self._stop_waiting(lease, limit - len(claimed))
             rest = deadline - time.monotonic()
             if rest <= 0 or self._wakes.take_interrupt():
-                return self._stop_waiting(lease, limit)
+                claimed = self._stop_waiting(lease, limit)
+                self._quiet = not claimed
+                return claimed
             if lease is self._dead:
                 self._stop_waiting(lease, 0)
             else:
@@ -222,10 +228,11 @@ class RedisConsumer(Consumer):
             due = reply[1]
         elif reply[0] == 0:
             self._dead = lease
-        self._look_at = time.monotonic() + (min(LOOK_EVERY, float(due) + 0.001) if due else LOOK_EVERY)
-        if reply[0] != 1:
-            return []
-        return self._deliveries(reply, 2, first)
+        claimed = self._deliveries(reply, 2, first) if reply[0] == 1 else []
+        self._in_vain = 0 if claimed else self._in_vain + 1
+        pause = LOOK_EVERY if self._in_vain < IDLE_AFTER else IDLE_LOOK_EVERY
+        self._look_at = time.monotonic() + (min(pause, float(due) + 0.001) if due else pause)
+        return claimed
 
     def _deliveries(self, reply: list[Any], at: int, number: int) -> list[Delivery]:
         """What a script claimed: list indexes and envelopes in turn, from ``reply[at]`` on."""

@@ -107,7 +107,7 @@ class RedisListener(Listener):
                 self._link = self._subscribe()
             notes: list[Note] = []
             while not self._closed:
-                rest = 0.0 if notes else max(0.0, min(0.1, deadline - time.monotonic()))
+                rest = 0.0 if notes else max(0.0, deadline - time.monotonic())
                 try:
                     push = self._link.poll(rest)
                 except OperationalError:
@@ -131,6 +131,8 @@ class RedisListener(Listener):
 
     def close(self) -> None:
         self._closed = True
+        if (link := self._link) is not None:
+            link.hang_up()
         with self._lock:
             if self._link is not None:
                 self._link.close()

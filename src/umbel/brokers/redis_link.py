@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import select
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -258,6 +259,11 @@ class Link:
     def _broken(self, error: Exception) -> OperationalError:
         self.close()
         return OperationalError(f"lost the connection to {self._server.shown}: {error}")
+
+    def hang_up(self) -> None:
+        """End the connection under a thread that reads from it, which then gets an OperationalError; any thread."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the socket; sends nothing, so that a forked child may do it too. Idempotent."""

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger("umbel.worker.link")
 
-RECEIVE_TIMEOUT = 1.0
+RECEIVE_TIMEOUT = 2.0
 COLLECT_TIMEOUT = 1.0
 
 

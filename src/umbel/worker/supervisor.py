@@ -24,6 +24,7 @@ from umbel.signals import celeryd_after_setup, celeryd_init, worker_init, worker
 from umbel.worker.components import STEPS
 from umbel.worker.ending_tasks import TaskEnder
 from umbel.worker.flow import Flow
+from umbel.worker.heap import share_one_heap
 from umbel.worker.size import size_of
 from umbel.worker.stacks import dump_on_signal
 from umbel.worker.stopping import EXIT_FAILURE, Shutdown
@@ -131,6 +132,8 @@ class Worker:
             self.rates.read()  # their gate is the last, behind those of the steps
             gc.freeze()
             gc.set_threshold(_GARBAGE_THRESHOLD)
+            if not self.kind.in_supervisor:
+                share_one_heap()
             asyncio.run(self._main())
         finally:
             if self.nursery is not None:
