@@ -10,7 +10,6 @@ from click.testing import CliRunner, Result
 from umbel.cli.config import config
 from umbel.config import DECLARED, Settings
 
-
 HELP = ["-h", "--help"]
 """Those of `umbel`: a command keeps the help option of its first call in the process."""
 

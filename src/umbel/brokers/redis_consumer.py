@@ -184,9 +184,7 @@ class RedisConsumer(Consumer):
                     return claimed + self._stop_waiting(lease, limit - len(claimed))
             rest = deadline - time.monotonic()
             if rest <= 0 or self._wakes.take_interrupt():
-                claimed = self._stop_waiting(lease, limit)
-                self._quiet = not claimed
-                return claimed
+                return self._stop_waiting(lease, limit)
             if lease is self._dead:
                 self._stop_waiting(lease, 0)
             else:
@@ -206,7 +204,12 @@ class RedisConsumer(Consumer):
 
     def _stop_waiting(self, lease: Lease, limit: int) -> list[Delivery]:
         """End all waits and adopt what they landed until then; what is beyond ``limit`` goes back."""
-        return self._claim(lease, limit, unblock=True) if self._wakes.waiting else []
+        self._quiet = False
+        if not self._wakes.waiting:
+            return []
+        claimed = self._claim(lease, limit, unblock=True)
+        self._quiet = limit > 0 and not claimed and self._wakes.silent
+        return claimed
 
     def _claim(self, lease: Lease, limit: int, unblock: bool = False) -> list[Delivery]:
         self._adoption.conclude(self._wakes)

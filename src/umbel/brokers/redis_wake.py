@@ -48,6 +48,7 @@ class Wakes:
         self._voice.setblocking(False)
         self._poller.register(self._ear, select.POLLIN)
         self._interrupted = False
+        self.silent = False
         self.landable: set[int] = set()
         """Lists from which something may have landed since ``adopted`` was last called."""
         self.landed: list[tuple[int, bytes]] = []
@@ -132,12 +133,14 @@ class Wakes:
         return [pack("CLIENT", "UNBLOCK", link.id) for link in self._waiting.values()]
 
     def collect(self) -> None:
-        """Read the answers of waits that were unblocked."""
+        """Read the answers of waits that were unblocked; ``silent`` says whether there was nothing else to read."""
+        self.silent = True
         for index, link in list(self._waiting.items()):
             try:
                 while isinstance(link.read(), PushNotification):
-                    pass
+                    self.silent = False
             except OperationalError:
+                self.silent = False
                 self.reset()
                 return
             del self._waiting[index]
