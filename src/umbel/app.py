@@ -9,7 +9,7 @@ import threading
 import uuid
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, Self, TypeVar, cast, overload
 
 from umbel import result
 from umbel.addressing import Routes
@@ -62,8 +62,12 @@ class Umbel:
     by its lower-case name. ``include``: modules to import in workers. ``config_source``, ``namespace``: as
     ``config_from_object``. ``changes``: settings as a dict. ``task_cls``: base class of tasks. ``strict_typing``: check
     arguments against the function at each call. ``middleware``: around publishing and running, outermost first; more
-    by ``app.middleware.add``. ``set_as_current``: be the current application from now on.
+    by ``app.middleware.add``. ``foreign_settings``: names, or globs, of settings that other packages read from
+    ``app.conf``; all others that are unknown are errors. ``set_as_current``: be the current application from now on.
     """
+
+    prelude: ClassVar[str] = ""
+    """Python statements that a new interpreter has to run before it imports the application."""
 
     def __init__(
         self,
@@ -81,6 +85,7 @@ class Umbel:
         autofinalize: bool = True,
         strict_typing: bool = True,
         middleware: Iterable[Middleware] = (),
+        foreign_settings: Iterable[str] = (),
         **settings: Any,
     ) -> None:
         self.main = main
@@ -98,7 +103,7 @@ class Umbel:
         self._thread = threading.local()
         given = {"broker_url": broker, "result_backend": backend, "include": include}
         values = {**(changes or {}), **settings, **{k: v for k, v in given.items() if v is not None}}
-        self.conf = Settings(values, pyproject=True)
+        self.conf = Settings(values, pyproject=True, foreign=foreign_settings)
         if config_source is not None:
             self.conf.from_object(config_source, namespace=namespace)
         self.routes = Routes(self.conf)

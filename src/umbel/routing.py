@@ -40,7 +40,7 @@ class Address(Struct, frozen=True):
 
 
 def configured_queues(conf: Settings) -> dict[str, Queue]:
-    """The queues of ``task_queues``, or the default queue alone, by name."""
+    """The queues of ``task_queues``, or the default queue alone, by name, or by alias (kombu's ``Broadcast``)."""
     given = conf.task_queues
     if not given:
         return {conf.task_default_queue: default_queue(conf)}
@@ -48,7 +48,7 @@ def configured_queues(conf: Settings) -> dict[str, Queue]:
         queues = [_described(conf, name, options or {}) for name, options in given.items()]
     else:
         queues = [_described(conf, item, {}) if isinstance(item, str) else _foreign(item) for item in given]
-    return {queue.name: queue for queue in queues}
+    return {getattr(item, "alias", None) or queue.name: queue for item, queue in zip(given, queues, strict=True)}
 
 
 def default_queue(conf: Settings) -> Queue:

@@ -34,6 +34,10 @@ COMMANDS = {
 }
 
 
+AS_CELERY = "UMBEL_AS_CELERY"
+"""Environment variable of ``--as-celery``; set by it, for the processes that a command starts."""
+
+
 @dataclass
 class Context:
     """What the options before the command say. ``app`` finds the application on first use."""
@@ -43,6 +47,7 @@ class Context:
     backend: str | None = None
     workdir: str | None = None
     debug: bool = False
+    as_celery: bool = False
     directory: str = "."
     """Where the command was called."""
     _found: list[Umbel] = field(default_factory=list["Umbel"])
@@ -52,9 +57,11 @@ class Context:
         """Raises ConfigurationError when ``-A`` names none that can be imported."""
         if not self._found:
             from umbel.app import Umbel
+            from umbel.current import get_current_app
             from umbel.loading import find_app
 
-            app = find_app(self.spec) if self.spec else Umbel()
+            unnamed = get_current_app if self.as_celery else Umbel
+            app = find_app(self.spec) if self.spec else unnamed()
             given = {"broker_url": self.broker, "result_backend": self.backend}
             app.conf.assign({name: value for name, value in given.items() if value}, "the command line")
             self._found.append(app)
@@ -117,6 +124,12 @@ def _show_version(ctx: click.Context, parameter: click.Parameter, value: bool) -
 @click.option("-b", "--broker", metavar="URL", help="Broker, instead of the configured one.")
 @click.option("--result-backend", "backend", metavar="URL", help="Result store, instead of the configured one.")
 @click.option("--workdir", metavar="DIR", help="Change to this directory first.")
+@click.option(
+    "--as-celery",
+    is_flag=True,
+    envvar=AS_CELERY,
+    help="Run a project that imports celery: that name means Umbel here.",
+)
 @click.option("--debug", is_flag=True, envvar="UMBEL_DEBUG", help="Show tracebacks of errors.")
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
@@ -130,11 +143,17 @@ def umbel(ctx: click.Context, **options: Any) -> None:
       umbel -A proj worker --concurrency 4
       umbel -A proj call tasks.add 2 2 --wait
       umbel -A proj queues
+      umbel --as-celery -A proj worker
       umbel demo
     """
     directory = os.getcwd()
     if options["workdir"]:
         os.chdir(options["workdir"])
+    if options["as_celery"]:
+        from umbel.compat import install_as_celery
+
+        install_as_celery()
+        os.environ[AS_CELERY] = "1"
     ctx.obj = Context(**options, directory=directory)
 
 

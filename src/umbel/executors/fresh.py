@@ -35,6 +35,7 @@ _BOOT = """\
 import json, sys
 sys.path[:] = json.loads(sys.argv[2])
 {patch}
+{prelude}
 from umbel.executors.fresh import main
 main(int(sys.argv[1]))
 """
@@ -80,7 +81,8 @@ class FreshNursery(Nursery):
             (board.fileno(), board.slots),
             os.getpid(),
         )
-        command = [sys.executable, "-c", _BOOT.format(patch=kind.patch), str(theirs.fileno()), json.dumps(sys.path)]
+        program = _BOOT.format(patch=kind.patch, prelude=app.prelude)
+        command = [sys.executable, "-c", program, str(theirs.fileno()), json.dumps(sys.path)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), board.fileno()), process_group=0
         )

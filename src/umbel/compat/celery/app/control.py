@@ -1,0 +1,5 @@
+"""``celery.app.control``: remote control of workers."""
+
+from umbel.control import Control
+
+__all__ = ["Control"]
