@@ -165,7 +165,9 @@ def main() -> None:
     except Exception as error:
         from umbel.errors import UmbelError
 
-        if debug or not isinstance(error, (UmbelError, OSError)):
+        needs_celery = isinstance(error, ModuleNotFoundError) and error.name == "celery"
+        if debug or not (needs_celery or isinstance(error, (UmbelError, OSError))):
             raise
-        click.echo(f"umbel: {error}", err=True)
+        hint = "; to run a project of Celery's: umbel --as-celery …" if needs_celery else ""
+        click.echo(f"umbel: {error}{hint}", err=True)
         sys.exit(1)
