@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,11 +44,26 @@ EXPECTED = {
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "umbel.compat", *arguments], capture_output=True, text=True, timeout=60)
+    words = [sys.executable, "-m", "umbel.compat", *arguments]
+    return subprocess.run(words, capture_output=True, text=True, timeout=60)
 
 
-def test_every_difference_is_found_and_nothing_else() -> None:
-    report = scan(SCANNED)
+@pytest.fixture
+def scanned(tmp_path: Path) -> Path:
+    """The project that has them all, with a file that is no Python, and things that are not its own."""
+    project = tmp_path / "scanned"
+    (project / "proj").mkdir(parents=True)
+    for file in SCANNED.rglob("*.py.txt"):
+        shutil.copy(file, project / "proj" / file.stem)
+    for other in (project / ".hidden", project / "env"):
+        other.mkdir()
+        (other / "other.py").write_text("import celery.beat\n")
+    (project / "env" / "pyvenv.cfg").touch()
+    return project
+
+
+def test_every_difference_is_found_and_nothing_else(scanned: Path) -> None:
+    report = scan(scanned)
     found = {(Path(each.file).name, each.line, each.level, each.what) for each in report.findings}
     assert found == EXPECTED
     assert report.files == 4
@@ -59,9 +75,9 @@ def test_nothing_is_missing_in_a_project_that_runs() -> None:
     assert report.files > 8
 
 
-def test_a_single_file_and_a_package_are_read_as_well() -> None:
-    assert {Path(each.file).name for each in scan(SCANNED / "proj" / "celery.py").findings} == {"celery.py"}
-    inside = {(each.line, each.what) for each in scan(SCANNED / "proj").findings}
+def test_a_single_file_and_a_package_are_read_as_well(scanned: Path) -> None:
+    assert {Path(each.file).name for each in scan(scanned / "proj" / "celery.py").findings} == {"celery.py"}
+    inside = {(each.line, each.what) for each in scan(scanned / "proj").findings}
     assert inside == {(line, what) for _, line, _, what in EXPECTED}
 
 
@@ -71,8 +87,8 @@ def test_nothing_is_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_as_text() -> None:
-    done = command(str(SCANNED))
+def test_as_text(scanned: Path) -> None:
+    done = command(str(scanned))
     assert done.returncode == 1
     assert f"celery.py:1: missing: celery.app.trace: {MODULES['celery.app.trace'][:20]}" in done.stdout
     assert "did you mean task_default_queue?" in done.stdout
@@ -80,8 +96,8 @@ def test_as_text() -> None:
     assert done.stderr.startswith("4 files read: ")
 
 
-def test_as_json() -> None:
-    done = command("--json", str(SCANNED))
+def test_as_json(scanned: Path) -> None:
+    done = command("--json", str(scanned))
     document = json.loads(done.stdout)
     assert done.returncode == 1 and document["files"] == 4 and len(document["findings"]) == len(EXPECTED)
     assert set(document["findings"][0]) == {"file", "line", "level", "what", "why"}

@@ -16,7 +16,9 @@ _NO_CONTROL = "Umbel's workers obey no remote control commands yet but `revoke` 
 _NO_DRIVER = "Umbel has no driver for this result store"
 _NO_COMMAND = "the command line of Umbel has no such command yet"
 _OWN_POOLS = "pools of Umbel are lanes: derive from umbel.executors.lanes.base.Lanes (docs/how-to/pools.md)"
-_OWN_WORKER = "Umbel's worker has other parts: umbel.worker.supervisor.Worker, and boot steps (docs/how-to/boot-steps.md)"
+_OWN_WORKER = (
+    "Umbel's worker has other parts: umbel.worker.supervisor.Worker, and boot steps (docs/how-to/boot-steps.md)"
+)
 _NO_REQUEST = (
     "Umbel's worker keeps no request objects in its supervisor, so a task cannot have a Request class or a Strategy of "
     "its own; use middleware (docs/how-to/middleware.md) or boot steps"
@@ -27,7 +29,7 @@ _NO_TRACER = (
 )
 
 MODULES: dict[str, str] = {
-    "celery.app.amqp": "Umbel's brokers are no kombu connections; queues are in app.queues(), messages are sent by app.send_task",
+    "celery.app.amqp": "brokers of Umbel are no kombu connections; queues are in app.queues()",
     "celery.app.annotations": "task_annotations is applied by umbel.discovery; the setting itself works",
     "celery.app.autoretry": "autoretry_for is applied by umbel.retrying; the options of tasks work",
     "celery.app.backends": "result stores are found by the entry points umbel.backends",
@@ -120,7 +122,7 @@ NAMES: dict[str, dict[str, str]] = {
         "Heart": MODULES["celery.worker.consumer.heart"],
         "Mingle": MODULES["celery.worker.consumer.mingle"],
     },
-    "kombu": {name: _NO_KOMBU for name in ("BrokerConnection", "Connection", "Consumer", "Producer")},
+    "kombu": dict.fromkeys(("BrokerConnection", "Connection", "Consumer", "Producer"), _NO_KOMBU),
 }
 """Names in modules that are there, which cannot be imported, and why."""
 

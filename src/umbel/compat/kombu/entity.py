@@ -69,7 +69,7 @@ class binding:
 
 
 class Queue:
-    """A queue and its binding. Raises ConfigurationError for more than one binding, which Umbel's queues do not have."""
+    """A queue and its binding. Raises ConfigurationError for several bindings, which Umbel's queues do not have."""
 
     def __init__(
         self,

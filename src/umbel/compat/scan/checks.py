@@ -92,7 +92,8 @@ class Checker(ast.NodeVisitor):
     def visit_Attribute(self, node: ast.Attribute) -> None:
         base = self.scope.resolve(node.value)
         if isinstance(base, Module):
-            self._name(node.lineno, base.name, node.attr)
+            if check_module(base.name) is None:
+                self._name(node.lineno, base.name, node.attr)
         elif isinstance(base, Application) and isinstance(node.ctx, ast.Load):
             path = (*base.path, node.attr)
             if path[0] not in self.own and (len(path) == 1 or check_app_attribute(path[:1]) is None):
@@ -112,9 +113,13 @@ class Checker(ast.NodeVisitor):
             self.settings(assigned_by(node))
         elif isinstance(function, Application) and function.path == ("send_task",):
             self._send(node, {"name"})
-        elif isinstance(node.func, ast.Attribute) and node.func.attr == "apply_async":
-            if isinstance(self.scope.resolve(node.func.value), TaskObject):
-                self._send(node, set())
+        elif self._is_task_method(node.func, "apply_async"):
+            self._send(node, set())
+
+    def _is_task_method(self, node: ast.expr, name: str) -> bool:
+        if not isinstance(node, ast.Attribute) or node.attr != name:
+            return False
+        return isinstance(self.scope.resolve(node.value), TaskObject)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         bases = [self.scope.resolve(base) for base in node.bases]

@@ -19,12 +19,14 @@ Verdict = tuple[Level, str] | None
 
 _REAL = "only with the real {root} installed, which Umbel works beside but not through"
 
+_OTHER_WORKER = "the worker has other parts and arguments, see umbel.worker.supervisor.Worker"
+
 DIFFERENT: dict[str, str] = {
     "celery.backends.base.Backend": "result stores of one's own are written for umbel.backends.base.Backend",
     "celery.bootsteps.ConsumerStep": "get_consumers gets Umbel's broker instead of a channel, and answers with its "
     "consumers (docs/how-to/boot-steps.md)",
-    "celery.worker.WorkController": "the worker has other parts and arguments, see umbel.worker.supervisor.Worker",
-    "celery.worker.worker.WorkController": "the worker has other parts and arguments, see umbel.worker.supervisor.Worker",
+    "celery.worker.WorkController": _OTHER_WORKER,
+    "celery.worker.worker.WorkController": _OTHER_WORKER,
     "kombu.serialization.register": "where the real kombu is installed, Umbel does not see what is registered there; "
     "umbel.codecs.register_serializer takes the same arguments",
 }
@@ -144,4 +146,4 @@ def check_send_option(name: str) -> Verdict:
     """Whether ``task.apply_async(name=…)`` is accepted."""
     if name in KNOWN_OPTIONS or name in ("args", "kwargs"):
         return None
-    return Level.MISSING, "apply_async of Umbel raises TypeError for options that do not exist; stamps are named in stamped_headers"
+    return Level.MISSING, "raises TypeError, as no option has this name; stamps are named in stamped_headers"

@@ -200,7 +200,8 @@ def _given_to_apps(file: _File) -> Iterator[str]:
     """Attributes that the project sets on applications."""
     for node in ast.walk(file.tree):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            if isinstance(base := file.scope.resolve(node.value), Application) and not base.path:
+            base = file.scope.resolve(node.value)
+            if isinstance(base, Application) and not base.path:
                 yield node.attr
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+
 from msgspec import Struct
 
 from umbel.compat.scan.knowledge import ROOTS, is_module

@@ -173,14 +173,14 @@ def countdown():
 
 @answer
 def eta():
-    moment = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=0.5)
+    moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=0.5)
     value = get(tasks.add.apply_async((1, 1), eta=moment))
-    return [value, datetime.datetime.now(datetime.timezone.utc) >= moment]
+    return [value, datetime.datetime.now(datetime.UTC) >= moment]
 
 
 @answer
 def expired():
-    moment = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=5)
+    moment = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=5)
     result = tasks.add.apply_async((1, 1), expires=moment)
     until(result.ready)
     return [result.state, type(result.result).__name__]

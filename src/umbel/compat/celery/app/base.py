@@ -26,6 +26,7 @@ PARTS = {
 }
 """Arguments by which a Celery project puts its own class in place of a part of the application, with Celery's own."""
 
+DJANGO = "umbel.compat.celery.fixups.django:fixup"
 _LOADERS = ("app", "celery.loaders.app:AppLoader", "celery.loaders.app.AppLoader")
 _DEFAULT_LOADERS = ("default", "celery.loaders.default:Loader", "celery.loaders.default.Loader")
 
@@ -34,8 +35,9 @@ class Celery(Umbel):
     """Umbel's application, made as Celery's is.
 
     Arguments are Celery's. ``loader``: ``"app"``, or ``"default"`` to read the module that ``CELERY_CONFIG_MODULE``
-    names (``celeryconfig``). ``fixups``: functions called with the application, or their dotted names. Settings that
-    neither Umbel nor Celery knows are accepted, for other packages read them from ``app.conf``.
+    names (``celeryconfig``). ``fixups``: functions called with the application, or their dotted names; by default the
+    one that makes it fit for Django where that is used. Settings that neither Umbel nor Celery knows are accepted, for
+    other packages read them from ``app.conf``.
 
     Where Celery's default loses tasks (``task_acks_late``, ETAs and countdowns in the worker's memory), Umbel's holds
     unless the project sets the option itself. Raises ConfigurationError for a class of the project's own in the place
@@ -77,7 +79,7 @@ class Celery(Umbel):
             include=include,
             changes=changes,
             set_as_current=set_as_current,
-            task_cls=None if task_cls == "celery.app.task:Task" else task_cls,
+            task_cls=_task_class(task_cls, fixups is None),
             tasks=tasks,
             autofinalize=autofinalize,
             strict_typing=strict_typing,
@@ -90,12 +92,20 @@ class Celery(Umbel):
         elif reads_config:
             named = os.environ.get("CELERY_CONFIG_MODULE")
             self.config_from_object(named or "celeryconfig", silent=not named)
-        for fixup in fixups or ():
+        for fixup in (DJANGO,) if fixups is None else fixups:
             _loaded(fixup)(self)
         self.on_init()
 
     def on_init(self) -> None:
         """For subclasses: called when the application has been made."""
+
+
+def _task_class(given: Any, fits_django: bool) -> Any:
+    if given not in (None, "celery.app.task:Task"):
+        return given
+    if fits_django and os.environ.get("DJANGO_SETTINGS_MODULE"):
+        return "umbel.compat.celery.contrib.django.task:DjangoTask"
+    return None
 
 
 def _refuse_own_parts(parts: Mapping[str, Any]) -> None:

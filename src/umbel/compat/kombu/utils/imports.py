@@ -12,9 +12,7 @@ __all__ = ["symbol_by_name"]
 _NOTHING = object()
 
 
-def symbol_by_name(
-    name: Any, aliases: Mapping[str, str] | None = None, default: Any = _NOTHING, **ignored: Any
-) -> Any:
+def symbol_by_name(name: Any, aliases: Mapping[str, str] | None = None, default: Any = _NOTHING, **ignored: Any) -> Any:
     """The object called ``package.module:object`` or ``package.module.object``; what is no string is given back.
 
     Raises ConfigurationError where there is none and no ``default``.
