@@ -45,14 +45,16 @@ def postrun(task=None, state=None, retval=None, **kwargs):
         note("signal", "postrun", state, retval)
 
 
-@task_success.connect(sender="shop.orders.tasks.watched")
+@task_success.connect
 def success(sender=None, result=None, **kwargs):
-    note("signal", "success", sender.name, result)
+    if sender.name == "shop.orders.tasks.watched":
+        note("signal", "success", result)
 
 
-@task_failure.connect(sender="shop.orders.tasks.sell")
+@task_failure.connect()
 def failure(sender=None, exception=None, args=None, **kwargs):
-    note("signal", "failure", type(exception).__name__, list(args))
+    if sender.name == "shop.orders.tasks.sell":
+        note("signal", "failure", type(exception).__name__, list(args))
 
 
 @task_retry.connect

@@ -26,7 +26,7 @@ class Handling(Task):
         note("handler", "success", retval)
 
     def on_failure(self, exc, task_id, args, kwargs, einfo):
-        note("handler", "failure", type(exc).__name__, type(einfo.exception).__name__)
+        note("handler", "failure", type(exc).__name__, "OutOfStock" in str(einfo))
 
     def after_return(self, status, retval, task_id, args, kwargs, einfo):
         note("handler", "after", status)
