@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections import namedtuple
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from umbel.compat.missing import refuse
 
@@ -23,10 +22,22 @@ if TYPE_CHECKING:
     from umbel.compat.celery.app.base import Celery as Celery
     from umbel.current import current_app as current_app
     from umbel.current import current_task as current_task
+    from umbel.message import new_id
     from umbel.registry import shared_task as shared_task
     from umbel.task import Task as Task
 
-version_info_t = namedtuple("version_info_t", ("major", "minor", "micro", "releaselevel", "serial"))
+    uuid = new_id
+
+
+class version_info_t(NamedTuple):
+    """A version in parts."""
+
+    major: int
+    minor: int
+    micro: int
+    releaselevel: str
+    serial: str
+
 
 SERIES = "opalescent"
 __version__ = "5.7.0"

@@ -88,7 +88,7 @@ class CeleryCommandException(click.ClickException):
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # pyright: ignore[reportAttributeAccessIssue] - click declares it for the class
 
 
 def reraise(tp: type[BaseException], value: BaseException, tb: TracebackType | None = None) -> NoReturn:

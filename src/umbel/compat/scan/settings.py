@@ -41,8 +41,8 @@ def assigned_in(body: list[ast.stmt]) -> Iterator[Assigned]:
                 for target in node.targets:
                     if isinstance(target, ast.Name):
                         yield Assigned(target.id, node.value, node.lineno)
-            case ast.AnnAssign(target=ast.Name(), value=ast.expr()):
-                yield Assigned(node.target.id, node.value, node.lineno)
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                yield Assigned(name, value, node.lineno)
             case ast.If():
                 yield from assigned_in([*node.body, *node.orelse])
             case ast.Try():
