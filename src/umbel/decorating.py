@@ -6,7 +6,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from umbel.discovery import set_options
-from umbel.task import Task, default_name
+from umbel.naming import names_of
+from umbel.task import Task
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -53,7 +54,7 @@ def make_task(
 
     Options are attributes of ``Task``; ``lazy`` and ``shared`` have no effect.
     """
-    name = name or default_name(function, app.main)
+    name = name or app.gen_task_name(*names_of(function))
     task = app.registered.get(name)
     if task is None:
         task = (base or app.Task)()

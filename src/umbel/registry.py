@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast, overlo
 
 from umbel.current import get_current_app
 from umbel.errors import NotRegistered
+from umbel.naming import default_name
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -91,8 +92,6 @@ def shared_task(*args: Any, **options: Any) -> Any:
     """A task that is made for every application; the name in the module stands for the current one's."""
 
     def decorate(function: Callable[..., Any]) -> SharedTask:
-        from umbel.task import default_name
-
         explicit = cast("str | None", options.get("name"))
         if explicit is None and function.__module__ != "__main__":
             explicit = default_name(function, None)

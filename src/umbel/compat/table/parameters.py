@@ -13,6 +13,9 @@ from msgspec import Struct, field
 from umbel.compat.table.names import UNKNOWN, Parameters
 
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+ANYTHING = Parameters(rest=True, named=True)
+"""What is documented as ``*args, **kwargs`` only passes them on: it says nothing of what may be given."""
+
 _SAME = {"{}": "()", "[]": "()", "set()": "()"}
 """Empty collections are as good as each other for a default."""
 
@@ -49,6 +52,8 @@ def signature_of(found: Any, method: bool) -> inspect.Signature | None:
 def compare(documented: Parameters, signature: inspect.Signature) -> Mismatch:
     """What of the documented parameters ``signature`` does not take as documented."""
     found = Mismatch()
+    if documented == ANYTHING:
+        return found
     real = signature.parameters
     positional = [name for name, each in real.items() if each.kind in _POSITIONAL]
     rest = any(each.kind is Parameter.VAR_POSITIONAL for each in real.values())
@@ -76,7 +81,7 @@ def compare(documented: Parameters, signature: inspect.Signature) -> Mismatch:
             _compare_default(name, default, each, found)
     if missing:
         found.wrong.append(f"no {_listed(missing)}")
-    if documented.rest and not rest:
+    if documented.rest and not rest and len(positional) <= len(documented.names):
         found.wrong.append("no `*args`")
     if documented.named and not named:
         found.wrong.append("no further keyword arguments")

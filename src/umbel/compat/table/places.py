@@ -4,8 +4,10 @@ looked for among Umbel's own."""
 from __future__ import annotations
 
 import ast
+import builtins
 import importlib
 import inspect
+import re
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -119,27 +121,26 @@ def _set_on_self(tree: ast.AST) -> Iterator[str]:
 
 def base_of(entry: Documented, base: str) -> type | None:
     """The class that a documented base is, if it can be found."""
-    import builtins
-
     found = find(entry.module, base) or getattr(builtins, base, None)
     return found if isinstance(found, type) else None
 
 
 @cache
-def words_of_source() -> frozenset[str]:
-    """All words in the source of Umbel but the declarations of settings and this table: what is not among them is used
-    nowhere."""
-    import re
-
-    found: set[str] = set()
-    for path in PACKAGE.rglob("*.py"):
-        inside = path.relative_to(PACKAGE).parts
-        if inside[:2] not in (("config", "sections"), ("compat", "table")):
-            found.update(re.findall(r"\w+", path.read_text(encoding="utf-8")))
-    return frozenset(found)
+def whole_source() -> str:
+    """The source of Umbel but the declarations of settings and this table."""
+    return "\n".join(
+        path.read_text(encoding="utf-8")
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.relative_to(PACKAGE).parts[:2] not in (("config", "sections"), ("compat", "table"))
+    )
 
 
 @cache
+def words_of_source() -> frozenset[str]:
+    """All words in that source: what is not among them is used nowhere."""
+    return frozenset(re.findall(r"\w+", whole_source()))
+
+
 def source_of(*parts: str) -> str:
     """The source of a module of Umbel, "" where there is none."""
     path = PACKAGE.joinpath(*parts)
