@@ -21,6 +21,8 @@ R = TypeVar("R")
 class TaskRegistry(dict[str, "Task[..., Any]"]):
     """Tasks by name. ``registry[name]`` raises NotRegistered for a name that nobody has."""
 
+    NotRegistered = NotRegistered
+
     def __missing__(self, name: str) -> Task[..., Any]:
         raise NotRegistered(name)
 
@@ -28,11 +30,11 @@ class TaskRegistry(dict[str, "Task[..., Any]"]):
         """Add a task under its name, in place of another one of that name."""
         self[task.name] = task
 
-    def unregister(self, task: str | Task[..., Any]) -> None:
-        """Remove a task. Raises NotRegistered."""
-        name = task if isinstance(task, str) else task.name
-        if self.pop(name, None) is None:
-            raise NotRegistered(name)
+    def unregister(self, name: str | Task[..., Any]) -> None:
+        """Remove a task, or the one of this name. Raises NotRegistered."""
+        found = name if isinstance(name, str) else name.name
+        if self.pop(found, None) is None:
+            raise NotRegistered(found)
 
 
 _shared: list[Callable[[Umbel], Task[..., Any]]] = []

@@ -22,8 +22,8 @@ Every name that Celery 5.7 documents, and what has become of it in Umbel:
 - **different**: it is there; the table says how it differs. *By name only* means that arguments must be given by name.
 - **not**: it is not there; the table says why.
 
-What is documented with `*args, **kwargs` alone is compared by name only. Modules are those of `celery`; see
-[Running Celery projects](../how-to/celery.md) for how a project gets them from Umbel.
+What is documented with `*args, **kwargs` alone is compared by name only. Modules are those that a project
+imports as `celery`.
 """
 
 Sections = dict[str, list[Verdict]]

@@ -1,5 +1,5 @@
-"""Where a documented name is found: in ``umbel.compat.celery``, which has Celery's layout; a module that is not there is
-looked for among Umbel's own."""
+"""Where a documented name is found: in ``umbel.compat.celery``, which has Celery's layout. As long as that is not there
+at all, among Umbel's own modules."""
 
 from __future__ import annotations
 
@@ -64,9 +64,10 @@ MISSING = _Missing()
 def find(module: str, name: str) -> Any:
     """What ``name`` of a module of Celery is in Umbel, or MISSING."""
     for place, is_mirror in _places(module):
-        found = getattr(place, name if is_mirror else RENAMED.get(f"{module}.{name}", name), MISSING)
-        if found is not MISSING:
-            return found
+        try:
+            return getattr(place, name if is_mirror else RENAMED.get(f"{module}.{name}", name))
+        except (AttributeError, ImportError):
+            continue
     return MISSING
 
 
@@ -83,6 +84,8 @@ def _places(module: str) -> tuple[tuple[ModuleType, bool], ...]:
     mirror = _import(f"{MIRROR}{module.removeprefix('celery')}")
     if mirror is not None:
         return ((mirror, True),)
+    if _import(MIRROR) is not None:
+        return ()
     own = (_import(name) for name in HOMES.get(module, ()))
     return tuple((each, False) for each in own if each is not None)
 
@@ -125,13 +128,17 @@ def base_of(entry: Documented, base: str) -> type | None:
     return found if isinstance(found, type) else None
 
 
+NO_USE = (("config", "sections"), ("compat", "table"))
+
+
 @cache
-def whole_source() -> str:
-    """The source of Umbel but the declarations of settings and this table."""
+def whole_source(compat: bool = False) -> str:
+    """The source of Umbel, with ``compat`` or without; never the declarations of settings and this table."""
+    inside = ((path, path.relative_to(PACKAGE).parts[:2]) for path in sorted(PACKAGE.rglob("*.py")))
     return "\n".join(
         path.read_text(encoding="utf-8")
-        for path in sorted(PACKAGE.rglob("*.py"))
-        if path.relative_to(PACKAGE).parts[:2] not in (("config", "sections"), ("compat", "table"))
+        for path, parts in inside
+        if parts not in NO_USE and (compat or parts[0] != "compat")
     )
 
 

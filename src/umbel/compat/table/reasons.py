@@ -38,7 +38,8 @@ class Reasons:
 
     def __init__(self, lines: Iterable[str]) -> None:
         self.patterns: dict[str, list[Pattern]] = {NOT: [], DIFFERENT: []}
-        self.used: set[tuple[str, str]] = set()
+        self._used: set[tuple[str, str]] = set()
+        self._paths: list[str] = []
         kind = text = ""
         for line in lines:
             if not line.strip() or line.startswith("#"):
@@ -53,20 +54,22 @@ class Reasons:
 
     def why(self, kind: str, name: str) -> str:
         """The reason of this kind for a name, or ""."""
+        self._paths.append(name)
         for pattern in self.patterns[kind]:
             if pattern.match.match(name):
-                self.used.add((kind, pattern.glob))
+                self._used.add((kind, pattern.glob))
                 return pattern.text
         return ""
 
-    def unused(self) -> list[str]:
-        """The patterns that no name needed."""
-        return [
+    def stale(self) -> list[str]:
+        """The patterns for one name that did not need them, and those with stars that are about no name at all."""
+        return sorted(
             f"{kind}: {each.glob}"
             for kind, patterns in self.patterns.items()
             for each in patterns
-            if (kind, each.glob) not in self.used
-        ]
+            if (kind, each.glob) not in self._used
+            and not ("*" in each.glob and any(each.match.match(path) for path in self._paths))
+        )
 
     def judge(self, group: str, name: str, path: str, found: bool, wrong: str = "") -> Verdict:
         """The verdict on the name with this ``path``: whether it was found, and what of it is wrong."""

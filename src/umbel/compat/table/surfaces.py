@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 import click
@@ -17,6 +18,7 @@ from umbel.config import DECLARED
 from umbel.config.checking import checked, describe
 from umbel.config.declaring import Setting
 from umbel.errors import ConfigurationError
+from umbel.urls import normalise, scheme_of
 
 SAMPLES: dict[str, Any] = {
     "list": ["x"],
@@ -76,7 +78,7 @@ def judge_signals(reasons: Reasons) -> Iterator[Verdict]:
     for name, arguments in pairs("signals"):
         signal = find("celery.signals", name)
         path = f"signal {name}"
-        if not signal or f"{name}.send(" not in whole_source():
+        if not signal or not re.search(rf"\b{name}(\.send\b| as \w+_signal\b)", whole_source()):
             yield Verdict("", name, NOT, reasons.why(NOT, path))
             continue
         missing = sorted(set(arguments) - signal.providing_args)
@@ -153,15 +155,24 @@ def judge_aliases(reasons: Reasons) -> Iterator[Verdict]:
     from umbel.executors.lanes import ALIASES
     from umbel.executors.lanes import BUILTIN as POOLS
 
-    known: dict[str, set[str]] = {
-        "result backends": set(BACKENDS),
-        "pools": {*POOLS, *ALIASES},
-        "kombu transports": set(BROKERS),
+    known: dict[str, Callable[[str], bool]] = {
+        "result backends": lambda name: name == BY_ADDRESS or _is_scheme(name, BACKENDS),
+        "pools": lambda name: name in POOLS or name in ALIASES,
+        "kombu transports": lambda name: _is_scheme(name, BROKERS),
     }
     for line in read("aliases"):
         group, _, names = line.partition(": ")
         for name in names.split():
-            yield reasons.judge(group, name, f"{group}: {name}", name in known.get(group, ()))
+            yield reasons.judge(group, name, f"{group}: {name}", group in known and known[group](name))
+
+
+BY_ADDRESS = "database"
+"""The result store that the setting ``database_url`` names."""
+
+
+def _is_scheme(name: str, drivers: Container[str]) -> bool:
+    """Whether URLs may begin with ``name``, or with ``name+sqlite``."""
+    return any(scheme_of(normalise(each)) in drivers for each in (name, f"{name}+sqlite"))
 
 
 # -- tasks -----------------------------------------------------------------------------------------
@@ -201,7 +212,7 @@ def _request(name: str, default: str) -> tuple[bool, str]:
 
 
 def _environment(name: str, default: str) -> tuple[bool, str]:
-    return name in words_of_source(), ""
+    return f'"{name}"' in whole_source(compat=True), ""
 
 
 TASK_PARTS: dict[str, Callable[[str, str], tuple[bool, str]]] = {
