@@ -128,7 +128,8 @@ class Settings(Declared, Mapping[str, Any]):
     def table(self, with_defaults: bool = False, censored: bool = True) -> dict[str, Any]:
         """The settings that a source has set, or all of them; passwords and keys are masked, if ``censored``."""
         values = dict(self) if with_defaults else self.changed()
-        return {name: masked(DECLARED[name], value) if censored else value for name, value in values.items()}
+        known = DECLARED.keys() if censored else ()
+        return {name: masked(DECLARED[name], value) if name in known else value for name, value in values.items()}
 
     def humanize(self, with_defaults: bool = False, censored: bool = True) -> str:
         """``table`` as text, a line for each setting."""

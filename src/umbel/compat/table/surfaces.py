@@ -110,10 +110,22 @@ def judge_commands(reasons: Reasons) -> Iterator[Verdict]:
             has = any(isinstance(each, click.Argument) for each in command.params)
             yield reasons.judge(group, f"argument {spellings[0]}", path, has)
         else:
-            known = {opt for each in command.params for opt in (*each.opts, *each.secondary_opts)}
-            absent = [each for each in spellings if each not in known]
-            found = len(absent) < len(spellings)
-            yield reasons.judge(group, " ".join(spellings), path, found, f"no {', '.join(absent)}" if absent else "")
+            yield reasons.judge(group, " ".join(spellings), path, *_option_of(command, spellings))
+
+
+def _option_of(command: click.Command, spellings: list[str]) -> tuple[bool, str]:
+    """Whether a command has an option, and which of its spellings are missing or mean something else there."""
+    options = [{*each.opts, *each.secondary_opts} for each in command.params]
+    longest = max(spellings, key=len)
+    own = next((each for each in options if longest in each), None)
+    if own is None:
+        return False, ""
+    wrong = [
+        f"`{each}` is another option" if any(each in others for others in options) else f"no `{each}`"
+        for each in spellings
+        if each not in own
+    ]
+    return True, ", ".join(wrong)
 
 
 def _command(names: list[str]) -> click.Command | None:
