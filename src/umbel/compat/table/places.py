@@ -128,12 +128,13 @@ def base_of(entry: Documented, base: str) -> type | None:
     return found if isinstance(found, type) else None
 
 
-NO_USE = (("config", "sections"), ("compat", "table"))
+NO_USE = (("config", "sections"), ("compat", "table"), ("options.py",))
+"""Where settings and options are declared or listed, not used."""
 
 
 @cache
 def whole_source(compat: bool = False) -> str:
-    """The source of Umbel, with ``compat`` or without; never the declarations of settings and this table."""
+    """The source of Umbel, with ``compat`` or without; never what only declares or lists names."""
     inside = ((path, path.relative_to(PACKAGE).parts[:2]) for path in sorted(PACKAGE.rglob("*.py")))
     return "\n".join(
         path.read_text(encoding="utf-8")

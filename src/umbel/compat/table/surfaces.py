@@ -18,6 +18,7 @@ from umbel.config import DECLARED
 from umbel.config.checking import checked, describe
 from umbel.config.declaring import Setting
 from umbel.errors import ConfigurationError
+from umbel.options import FROM_CONFIG
 from umbel.urls import normalise, scheme_of
 
 SAMPLES: dict[str, Any] = {
@@ -44,10 +45,16 @@ def judge_settings(reasons: Reasons) -> Iterator[Verdict]:
         path = f"setting {name}"
         if declared is None:
             yield reasons.judge("", name, path, False)
-        elif declared.ignored or name not in words_of_source():
+        elif declared.ignored or not _is_used(name):
             yield Verdict("", name, NOT, declared.ignored or reasons.why(NOT, path))
         else:
             yield reasons.judge("", name, path, True, _setting_differs(declared, kind, " ".join(default)))
+
+
+def _is_used(setting: str) -> bool:
+    """Whether a setting is read somewhere, or is the default of an option that is."""
+    words = words_of_source()
+    return setting in words or any(setting == each and option in words for option, each in FROM_CONFIG.items())
 
 
 def _setting_differs(declared: Setting, kind: str, default: str) -> str:
@@ -197,6 +204,9 @@ def judge_tasks(reasons: Reasons) -> Iterator[Verdict]:
         yield reasons.judge(TITLES[kind], name, f"{kind} {name}", found, wrong)
 
 
+NO_EFFECT = "accepted without effect"
+
+
 def _option(name: str, default: str) -> tuple[bool, str]:
     from umbel.decorating import make_task
 
@@ -205,6 +215,8 @@ def _option(name: str, default: str) -> tuple[bool, str]:
     if parameter is None and not hasattr(task, name):
         return False, ""
     real = parameter.default if parameter is not None else getattr(task, name)
+    if name not in words_of_source():
+        return True, NO_EFFECT
     right = default == UNKNOWN or isinstance(real, property) or same_default(default, real)
     return True, "" if right else f"{shown(real)} by default, not {default}"
 
@@ -216,7 +228,7 @@ def _handler(name: str, default: str) -> tuple[bool, str]:
 def _execution(name: str, default: str) -> tuple[bool, str]:
     from umbel.sending import KNOWN_OPTIONS
 
-    return name in KNOWN_OPTIONS, ""
+    return name in KNOWN_OPTIONS, "" if f'"{name}"' in whole_source() else NO_EFFECT
 
 
 def _request(name: str, default: str) -> tuple[bool, str]:
