@@ -23,6 +23,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from umbel.app import Umbel as Umbel
     from umbel.autoscaling import Autoscaler as Autoscaler
+    from umbel.bug_report import bugreport as bugreport
     from umbel.canvas import Signature as Signature
     from umbel.canvas import chain as chain
     from umbel.canvas import chord as chord
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Umbel": "app",
     "Autoscaler": "autoscaling",
+    "bugreport": "bug_report",
     "chain": "canvas",
     "chord": "canvas",
     "chunks": "canvas",
@@ -122,6 +124,7 @@ __all__ = [
     "Unique",
     "__version__",
     "allow_join_result",
+    "bugreport",
     "chain",
     "chord",
     "chunks",

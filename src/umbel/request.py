@@ -189,6 +189,13 @@ class Request(Struct, kw_only=True, dict=True, eq=False, rename=_wire_name):
         for name, value in dict(*args, **kwargs).items():
             setattr(self, name, value)
 
+    def clear(self) -> None:
+        """Set all attributes to what they are without a call."""
+        self.__dict__.clear()
+        empty = Request()
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(empty, name))
+
     def as_execution_options(self) -> dict[str, Any]:
         """Options of ``apply_async`` that send this call once more."""
         return {

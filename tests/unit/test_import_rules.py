@@ -24,6 +24,7 @@ LAYERS: Mapping[str, int] = {
     "message": FOUNDATION,
     "queues": FOUNDATION,
     "urls": FOUNDATION,
+    "states": FOUNDATION,
     "codecs": FOUNDATION,
     "config": FOUNDATION,
     # Contracts and drivers of the systems outside.

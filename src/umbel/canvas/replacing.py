@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def replace(task: Task[..., Any], sig: Any) -> Any:
-    """What ``Task.replace`` does: the message goes out with the acknowledgement of this one."""
+    """What ``Task.replace`` does, up to ``Task.on_replace``."""
     request, app = task.request, task.app
     if request.called_directly:
         raise InvalidCanvas(f"{task.name} was called directly: there is no task that could be replaced")
@@ -29,6 +29,12 @@ def replace(task: Task[..., Any], sig: Any) -> Any:
         call.link(callback)
     for errback in request.errbacks or ():
         call.link_error(errback)
+    return task.on_replace(call)
+
+
+def put_in_place(task: Task[..., Any], call: Signature) -> Any:
+    """What ``Task.on_replace`` does: the message goes out with the acknowledgement of this one."""
+    request, app = task.request, task.app
     if request.is_eager:
         return call.apply().get()
     call.freeze(request.id, request.group, request.chord, request.root_id, None, request.group_index)

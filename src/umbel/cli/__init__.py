@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,8 @@ class Context:
     as_celery: bool = False
     directory: str = "."
     """Where the command was called."""
+    given: Umbel | None = None
+    """The application whose own program this is, instead of one that ``-A`` names."""
     _found: list[Umbel] = field(default_factory=list["Umbel"])
 
     @property
@@ -61,7 +64,7 @@ class Context:
             from umbel.loading import find_app
 
             unnamed = get_current_app if self.as_celery else Umbel
-            app = find_app(self.spec) if self.spec else unnamed()
+            app = self.given or (find_app(self.spec) if self.spec else unnamed())
             given = {"broker_url": self.broker, "result_backend": self.backend}
             app.conf.assign({name: value for name, value in given.items() if value}, "the command line")
             self._found.append(app)
@@ -154,7 +157,19 @@ def umbel(ctx: click.Context, **options: Any) -> None:
 
         install_as_celery()
         os.environ[AS_CELERY] = "1"
-    ctx.obj = Context(**options, directory=directory)
+    ctx.obj = Context(**options, directory=directory, given=ctx.obj)
+
+
+def run_for(app: Umbel, argv: Sequence[str] | None = None) -> int:
+    """Run a command for an application, with these arguments or the program's own; its exit status.
+
+    Raises what the command raises, and click's errors for wrong usage.
+    """
+    try:
+        result = umbel.main(args=None if argv is None else list(argv), prog_name="umbel", standalone_mode=False, obj=app)
+    except SystemExit as end:
+        result = end.code
+    return result if isinstance(result, int) else 0 if result is None else 1
 
 
 def main() -> None:

@@ -159,6 +159,22 @@ class Settings(Declared, Mapping[str, Any]):
         self.load()
         return {name: self.__dict__[name] for name in DECLARED if self._origins[name] != DEFAULT}
 
+    without_defaults = changed
+
+    def value_set_for(self, key: str) -> Any:
+        """The value of a setting that a source has set, else None."""
+        return None if self.origin(key) == DEFAULT else self[key]
+
+    def table(self, with_defaults: bool = False, censored: bool = True) -> dict[str, Any]:
+        """The settings that a source has set, or all of them; passwords and keys are masked, if ``censored``."""
+        values = dict(self) if with_defaults else self.changed()
+        known = DECLARED.keys() if censored else ()
+        return {name: masked(DECLARED[name], value) if name in known else value for name, value in values.items()}
+
+    def humanize(self, with_defaults: bool = False, censored: bool = True) -> str:
+        """``table`` as text, a line for each setting."""
+        return "\n".join(f"{name}: {value!r}" for name, value in self.table(with_defaults, censored).items())
+
     # -- writing -----------------------------------------------------------------------------------
 
     def __setitem__(self, name: str, value: Any) -> None:
