@@ -1,0 +1,1 @@
+"""``celery``: the names of Celery's top level."""
