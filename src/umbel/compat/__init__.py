@@ -10,7 +10,7 @@
 modules of ``umbel.compat.celery``, ``.kombu`` and ``.billiard``, each of which exists once, under both names.
 ``missing`` says which parts of Celery are not there, and why. ``python -m umbel.compat PATH`` (``scan``) lists what a
 project uses of Celery that Umbel does not have or does in another way. How to use all this:
-``docs/how-to/run-a-celery-project.md``.
+``docs/how-to/celery.md``.
 """
 
 from umbel.compat.finder import install_as_celery, installed
