@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, cast, 
 
 from umbel import result
 from umbel.addressing import Routes
-from umbel.clock import find_timezone, timestamp
+from umbel.clock import find_timezone, now, timestamp
 from umbel.codecs import accept_set
 from umbel.config import Settings
 from umbel.current import forget_app, get_current_task, set_default_app
@@ -156,7 +156,7 @@ class Umbel:
 
     def now(self) -> datetime.datetime:
         """The present moment in the application's time zone."""
-        return datetime.datetime.now(self.timezone)
+        return datetime.datetime.fromtimestamp(now(), self.timezone)
 
     def date_done(self) -> str:
         """The present moment as results note it: ISO 8601 with offset."""
@@ -321,6 +321,11 @@ class Umbel:
         set_default_app(self)
 
     set_default = set_current
+
+    def use_drivers(self, broker: Broker, backend: Backend) -> None:
+        """Go on with these instead of those that the settings name, until ``close``."""
+        with self._lock:
+            self._broker, self._backend = broker, backend
 
     # -- sending --
 

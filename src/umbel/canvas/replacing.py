@@ -30,7 +30,8 @@ def replace(task: Task[..., Any], sig: Any) -> Any:
     for errback in request.errbacks or ():
         call.link_error(errback)
     if request.is_eager:
-        return call.apply().get()
+        request.replacement = call
+        raise Replaced(f"replaced by {call!r}")
     call.freeze(request.id, request.group, request.chord, request.root_id, None, request.group_index)
     options: dict[str, Any] = {
         "root_id": request.root_id,
