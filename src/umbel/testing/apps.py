@@ -17,6 +17,27 @@ from umbel.current import default_app, forget_app, set_default_app
 _numbers = itertools.count(1)
 
 
+def TestApp(
+    name: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    enable_logging: bool = False,
+    set_as_current: bool = False,
+    log: Any = None,
+    backend: str | None = None,
+    broker: str | None = None,
+    **kwargs: Any,
+) -> Umbel:
+    """An application for tests, as Celery's ``TestApp``: with a ``memory://`` of its own where neither ``config`` nor
+    ``broker`` and ``backend`` say otherwise. It never sets up logging, so ``enable_logging`` and ``log`` have no effect."""
+    url = f"memory://test-{os.getpid()}-{next(_numbers)}"
+    given = {"broker_url": url, "result_backend": url, **kwargs.pop("changes", {}), **(config or {})}
+    main = kwargs.pop("main", None) or name or "umbel.tests"
+    return Umbel(main, changes=given, broker=broker, backend=backend, **{"set_as_current": set_as_current, **kwargs})
+
+
+TestApp.__test__ = False  # pyright: ignore[reportFunctionMemberAccess] - nothing for pytest to collect
+
+
 @contextmanager
 def app_for_tests(
     config: Mapping[str, Any] | None = None,
@@ -30,14 +51,8 @@ def app_for_tests(
     ``config``: settings, before which the defaults of tests stand: ``memory://`` under a name of its own for broker and
     results. ``parameters``: of ``Umbel``. ``trap``: whoever asks for the current application gets an error instead.
     """
-    url = f"memory://test-{os.getpid()}-{next(_numbers)}"
-    given = dict(parameters or {})
-    app = Umbel(
-        given.pop("main", name),
-        changes={"broker_url": url, "result_backend": url, **given.pop("changes", {}), **(config or {})},
-        **{**given, "set_as_current": False},
-    )
-    with current(cast("Umbel", Trap()) if trap else app):
+    app = TestApp(name, config, **{**(parameters or {}), "set_as_current": False})
+    with setup_default_app(app, trap):
         try:
             yield app
         finally:
@@ -56,6 +71,20 @@ def current(app: Umbel) -> Iterator[None]:
             set_default_app(before)
         else:
             forget_app(app)
+
+
+@contextmanager
+def set_trap(app: Umbel) -> Iterator[None]:
+    """Have whoever asks for the current application get an error instead."""
+    with current(cast("Umbel", Trap())):
+        yield
+
+
+@contextmanager
+def setup_default_app(app: Umbel, use_trap: bool = False) -> Iterator[None]:
+    """Make ``app`` the current application for a while, or with ``use_trap`` nobody."""
+    with set_trap(app) if use_trap else current(app):
+        yield
 
 
 class Trap:

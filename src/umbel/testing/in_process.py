@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from msgspec import Struct
@@ -103,43 +104,54 @@ class InProcessWorker:
     # -- life --
 
     def __enter__(self) -> Self:
-        app = self.app
-        app.finalize()
-        self.clock.__enter__()
+        self.app.finalize()
+        with ExitStack() as opened:
+            opened.enter_context(self.clock)
+            opened.callback(close_loop)
+            self._open_executor(opened)
+            self._open_gates()
+            self._open_link(opened)
+            self._opened = opened.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._consumer = None
+        self._opened.close()
+
+    def _open_executor(self, opened: ExitStack) -> None:
         self._board = board = Board(1)
+        opened.callback(board.close)
         board.lease_end = time.monotonic() + _FOR_EVER
-        self._channel = open_channel()
-        self._handle = ExecutorHandle(0, self._channel)
-        self.flow = Flow(app, board, lambda: [self._handle], _nothing, _nothing, _raise, self)
-        self.flow.journal = _Recorder(app, self.runs)
-        self.flow.on_executor_started(self._handle)
+        self._channel = channel = open_channel()
+        opened.callback(channel.close)
+        end = open_executor_end(os.dup(channel.executor_fd()))
+        opened.callback(end.close)
+        self._handle = ExecutorHandle(0, channel)
+        self._executor = _Executor(self.app, end, board, 0, self.hostname)
+        self.flow = flow = Flow(self.app, board, lambda: [self._handle], _nothing, _nothing, _raise, self)
+        opened.callback(flow.close)
+        flow.journal = _Recorder(self.app, self.runs)
+        flow.on_executor_started(self._handle)
         self._handle.allowance = UNLIMITED
-        self._end = open_executor_end(os.dup(self._channel.executor_fd()))
-        self._executor = _Executor(app, self._end, board, 0, self.hostname)
-        worker = cast("Worker", self)
+
+    def _open_gates(self) -> None:
+        app, flow, worker = self.app, self.flow, cast("Worker", self)
         self._revoked = Revoked(worker)
         shared = SharedLimits(worker)
         if shared.enabled:
             shared.create(worker)
-        self._rates = RateLimits(app, self.flow.gates, self.flow.intake.refused)
+        self._rates = RateLimits(app, flow.gates, flow.intake.refused)
+
+    def _open_link(self, opened: ExitStack) -> None:
+        """Its threads are not started: what they would do is done here."""
+        name, lease = self.hostname, _FOR_EVER
         self._link = Link(
-            app, self.queues, name=self.hostname, lease=_FOR_EVER, renewal=_FOR_EVER, board=board, owner=self.flow
+            self.app, self.queues, name=name, lease=lease, renewal=lease, board=self._board, owner=self.flow
         )
         for queue in self.queues:
             self._broker.declare(queue)
-        self._consumer = self._broker.consumer(self.queues, name=self.hostname, lease=_FOR_EVER)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._consumer is not None:
-            self._consumer.close()
-            self._consumer = None
-        self.flow.close()
-        self._end.close()
-        self._channel.close()
-        self._board.close()
-        close_loop()
-        self.clock.__exit__()
+        self._consumer = consumer = self._broker.consumer(self.queues, name=name, lease=lease)
+        opened.callback(consumer.close)
 
     # -- running --
 

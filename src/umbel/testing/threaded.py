@@ -23,7 +23,7 @@ from umbel.backends.memory import MemoryBackend
 from umbel.brokers.memory import MemoryBroker
 from umbel.errors import ConfigurationError, TimeoutError, UmbelError
 from umbel.executors.lanes import find_lanes
-from umbel.joining import allow_join_result
+from umbel.result import allow_join_result
 from umbel.log.formatting import TextFormatter
 from umbel.nodenames import node_name
 from umbel.signals import worker_process_init, worker_ready
