@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from typing import Any, NoReturn, cast
 
 from umbel.app import Umbel
-from umbel.backends.memory import MemoryBackend, drop_results
-from umbel.brokers.memory import MemoryBroker
+from umbel.backends.memory import drop_results
 from umbel.brokers.memory_store import drop_store
 from umbel.current import default_app, forget_app, set_default_app
 
+_OWN = "memory://test-"
 _numbers = itertools.count(1)
 
 
@@ -29,7 +29,7 @@ def TestApp(
 ) -> Umbel:
     """An application for tests, as Celery's ``TestApp``: with a ``memory://`` of its own where neither ``config`` nor
     ``broker`` and ``backend`` say otherwise. It never sets up logging, so ``enable_logging`` and ``log`` have no effect."""
-    url = f"memory://test-{os.getpid()}-{next(_numbers)}"
+    url = f"{_OWN}{os.getpid()}-{next(_numbers)}"
     given = {"broker_url": url, "result_backend": url, **kwargs.pop("changes", {}), **(config or {})}
     main = kwargs.pop("main", None) or name or "umbel.tests"
     return Umbel(main, changes=given, broker=broker, backend=backend, **{"set_as_current": set_as_current, **kwargs})
@@ -97,9 +97,9 @@ class Trap:
 
 
 def _close(app: Umbel) -> None:
-    broker, backend = app.broker, app.backend
+    urls = {app.conf.broker_url, app.conf.result_backend}
     app.close()
-    for driver in (broker, backend):
-        if isinstance(driver, MemoryBroker | MemoryBackend) and driver.name.startswith("test-"):
-            drop_store(driver.name)
-            drop_results(driver.name)
+    for url in urls:
+        if isinstance(url, str) and url.startswith(_OWN):
+            drop_store(url.removeprefix("memory://"))
+            drop_results(url.removeprefix("memory://"))
