@@ -148,6 +148,11 @@ class Umbel(EquippedApp):
 
     set_default = set_current
 
+    def use_drivers(self, broker: Broker, backend: Backend) -> None:
+        """Go on with these instead of those that the settings name, until ``close``."""
+        with self._lock:
+            self._broker, self._backend = broker, backend
+
     # -- sending --
 
     def publish(self, messages: Sequence[Message], timeout: float | None = None) -> None:

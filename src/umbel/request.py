@@ -92,6 +92,7 @@ class Request(Struct, kw_only=True, dict=True, eq=False, rename=_wire_name):
     parts: Any = ()
     closes: str = ""
     added: int = 0
+    replacement: Any = None
 
     # -- who runs it --
 

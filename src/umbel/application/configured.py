@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from umbel.addressing import Routes
-from umbel.clock import find_timezone, timestamp
+from umbel.clock import find_timezone, now, timestamp
 from umbel.errors import ConfigurationError
 from umbel.signals import Signal
 
@@ -152,7 +152,7 @@ class ConfiguredApp:
 
     def now(self) -> datetime.datetime:
         """The present moment in the application's time zone."""
-        return datetime.datetime.now(self.timezone)
+        return datetime.datetime.fromtimestamp(now(), self.timezone)
 
     def date_done(self) -> str:
         """The present moment as results note it: ISO 8601 with offset."""

@@ -169,11 +169,9 @@ class chord(Canvas):
             yield from call.emit(app, args, add_to_parent=False)
 
     def apply(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
-        copy = self.clone(args, kwargs)
-        members = copy.header.apply()
-        result = copy.needed_body().apply((members.get(disable_sync_subtasks=False),), **options)
-        eldest(result).parent = members
-        return result
+        from umbel.eager import apply_chord
+
+        return apply_chord(self.clone(args, kwargs), options)
 
     def __call__(self, body: Any = None, **options: Any) -> Any:
         """Send it with this body."""

@@ -36,7 +36,8 @@ def put_in_place(task: Task[..., Any], call: Signature) -> Any:
     """What ``Task.on_replace`` does: the message goes out with the acknowledgement of this one."""
     request, app = task.request, task.app
     if request.is_eager:
-        return call.apply().get()
+        request.replacement = call
+        raise Replaced(f"replaced by {call!r}")
     call.freeze(request.id, request.group, request.chord, request.root_id, None, request.group_index)
     options: dict[str, Any] = {
         "root_id": request.root_id,
