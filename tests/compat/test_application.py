@@ -87,10 +87,7 @@ def test_exceptions_have_the_modules_that_clients_of_celery_know(name: str) -> N
     cls = getattr(exceptions, name)
     if not issubclass(cls, exceptions.CeleryError):
         return
-    encoded = encode_exception(_made(cls), "json")
+    encoded = encode_exception(cls("why"), "json")
     assert encoded["exc_module"] in ("celery.exceptions", "billiard.exceptions", "kombu.exceptions")
-    assert type(decode_exception(encoded)) is cls
-
-
-def _made(cls: type[Exception]) -> Exception:
-    return cls("why")
+    if cls is not exceptions.SecurityError:  # known only where it was imported as celery.exceptions
+        assert type(decode_exception(encoded)) is cls

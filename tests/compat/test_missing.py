@@ -9,6 +9,7 @@ import pytest
 
 from umbel.compat.finder import MIRROR
 from umbel.compat.missing import MODULES, NAMES, NotInUmbel
+from umbel.compat.table.names import documented_modules
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
@@ -23,3 +24,10 @@ def test_a_missing_module_is_not_there(module: str) -> None:
 def test_a_missing_name_is_not_there(module: str, name: str) -> None:
     with pytest.raises(NotInUmbel):
         getattr(importlib.import_module(MIRROR + module), name)
+
+
+@pytest.mark.parametrize("module", sorted(documented_modules()))
+def test_a_documented_module_is_there_or_said_to_be_missing(module: str) -> None:
+    above = [module.rsplit(".", count)[0] for count in range(module.count(".") + 1)]
+    if not MODULES.keys() & set(above):
+        assert importlib.import_module(MIRROR + module)

@@ -14,6 +14,7 @@ _NO_BEAT = "Umbel has no scheduler of periodic tasks yet"
 _NO_EVENTS = "Umbel's workers do not publish events yet, and nothing receives them"
 _NO_CONTROL = "Umbel's workers obey no remote control commands yet but `revoke` and `terminate`"
 _NO_DRIVER = "Umbel has no driver for this result store"
+_OWN_STORES = "result stores of Umbel derive from umbel.backends.base.Backend"
 _NO_COMMAND = "the command line of Umbel has no such command yet"
 _OWN_POOLS = "pools of Umbel are lanes: derive from umbel.executors.lanes.base.Lanes (docs/how-to/pools.md)"
 _OWN_WORKER = (
@@ -29,7 +30,6 @@ _NO_TRACER = (
 )
 
 MODULES: dict[str, str] = {
-    "celery.app.amqp": "brokers of Umbel are no kombu connections; queues are in app.queues()",
     "celery.app.annotations": "task_annotations is applied by umbel.discovery; the setting itself works",
     "celery.app.autoretry": "autoretry_for is applied by umbel.retrying; the options of tasks work",
     "celery.app.backends": "result stores are found by the entry points umbel.backends",
@@ -43,7 +43,7 @@ MODULES: dict[str, str] = {
     "celery.apps.multi": "nodes are started by `umbel multi`",
     "celery.apps.worker": _OWN_WORKER,
     "celery.backends.arangodb": _NO_DRIVER,
-    "celery.backends.asynchronous": "result stores of Umbel derive from umbel.backends.base.Backend",
+    "celery.backends.asynchronous": _OWN_STORES,
     "celery.backends.azureblockblob": _NO_DRIVER,
     "celery.backends.cache": _NO_DRIVER,
     "celery.backends.cassandra": _NO_DRIVER,
@@ -74,8 +74,10 @@ MODULES: dict[str, str] = {
     "celery.concurrency.prefork": _OWN_POOLS,
     "celery.concurrency.solo": _OWN_POOLS,
     "celery.concurrency.thread": _OWN_POOLS,
+    "celery.contrib.testing.manager": "wait for results with result.get(), and for other things with umbel.testing",
     "celery.contrib.sphinx": "Umbel has no extension for Sphinx",
     "celery.events": _NO_EVENTS,
+    "celery.security": "messages cannot be signed yet",
     "celery.worker.autoscale": "autoscalers derive from umbel.Autoscaler (docs/how-to/autoscaling.md)",
     "celery.worker.control": _NO_CONTROL,
     "celery.worker.heartbeat": "workers prove that they live by their lease, see the setting worker_lease",
@@ -105,7 +107,12 @@ NAMES: dict[str, dict[str, str]] = {
         "disable_trace": _NO_TRACER,
         "enable_trace": _NO_TRACER,
     },
+    "celery.app.amqp": {"task_message": "messages are made by umbel.sending"},
+    "celery.app.control": {"Inspect": _NO_CONTROL, "flatten_reply": _NO_CONTROL},
+    "celery.backends.base": dict.fromkeys(("BaseBackend", "KeyValueStoreBackend"), _OWN_STORES),
+    "celery.backends.redis": {"SentinelBackend": _NO_DRIVER},
     "celery.bootsteps": {"StepFormatter": "steps are drawn by `umbel graph bootsteps`"},
+    "celery.contrib.testing.app": {"UnitLogging": "tests of Umbel set up no logging"},
     "celery.exceptions": {
         "WorkerShutdown": _NOTHING_TO_SHUT_DOWN,
         "WorkerTerminate": _NOTHING_TO_SHUT_DOWN,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from umbel.compat.missing import refuse
 
 if TYPE_CHECKING:
+    from umbel.bug_report import bugreport as bugreport
     from umbel.canvas import Signature as Signature
     from umbel.canvas import chain as chain
     from umbel.canvas import chord as chord
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from umbel.canvas import subtask as subtask
     from umbel.canvas import xmap as xmap
     from umbel.canvas import xstarmap as xstarmap
-    from umbel.compat.celery.app import bugreport as bugreport
     from umbel.compat.celery.app.base import Celery as Celery
     from umbel.current import current_app as current_app
     from umbel.current import current_task as current_task
@@ -49,7 +50,7 @@ _HOMES = {
     "Celery": "umbel.compat.celery.app.base",
     "Signature": "umbel.canvas",
     "Task": "umbel.task",
-    "bugreport": "umbel.compat.celery.app",
+    "bugreport": "umbel.bug_report",
     "chain": "umbel.canvas",
     "chord": "umbel.canvas",
     "chunks": "umbel.canvas",
@@ -90,6 +91,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
+        if name.strip("_") and not name.startswith("__") and importlib.util.find_spec(f"{__name__}.{name}") is not None:
+            return importlib.import_module(f"{__name__}.{name}")
         return refuse("celery", name)
     found = globals()[name] = getattr(importlib.import_module(home), _OTHER_NAMES.get(name, name))
     return found

@@ -1,19 +1,7 @@
 """``celery.canvas``: calls composed of calls."""
 
-from umbel.canvas import Signature, chain, chord, chunks, group, maybe_signature, signature, subtask, xmap, xstarmap
+from umbel.canvas import *  # noqa: F403
+from umbel.canvas import __all__ as __all__
+from umbel.canvas import chain, chord
 
-_chain = chain  # the name in pickles of Celery's
-_chord = chord
-
-__all__ = [
-    "Signature",
-    "chain",
-    "chord",
-    "chunks",
-    "group",
-    "maybe_signature",
-    "signature",
-    "subtask",
-    "xmap",
-    "xstarmap",
-]
+_chain, _chord = chain, chord  # the names in pickles of Celery's

@@ -1,22 +1,7 @@
 """``celery.result``: results of tasks and groups."""
 
 from umbel.groups import GroupResult, ResultSet
-from umbel.result import (
-    AsyncResult,
-    EagerResult,
-    allow_join_result,
-    assert_will_not_block,
-    denied_join_result,
-    result_from_tuple,
-)
+from umbel.result import *  # noqa: F403
+from umbel.result import __all__ as _of_results
 
-__all__ = [
-    "AsyncResult",
-    "EagerResult",
-    "GroupResult",
-    "ResultSet",
-    "allow_join_result",
-    "assert_will_not_block",
-    "denied_join_result",
-    "result_from_tuple",
-]
+__all__ = [*_of_results, "GroupResult", "ResultSet"]  # pyright: ignore[reportUnsupportedDunderAll]

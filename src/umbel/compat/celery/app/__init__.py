@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from umbel.app import Umbel
+from umbel.bug_report import bugreport
 from umbel.compat.celery.app.base import Celery
-from umbel.compat.celery.app.utils import bugreport as _bugreport
 from umbel.compat.missing import refuse
 from umbel.current import current_app, get_current_app
 from umbel.registry import shared_task
@@ -19,11 +19,6 @@ __all__ = ["Celery", "app_or_default", "bugreport", "default_app", "shared_task"
 def app_or_default(app: Umbel | None = None) -> Umbel:
     """``app``, or the current application."""
     return app if app is not None else get_current_app()
-
-
-def bugreport(app: Umbel | None = None) -> str:
-    """What a bug report should say about ``app``, or about the current application."""
-    return _bugreport(app_or_default(app))
 
 
 def __getattr__(name: str) -> Any:

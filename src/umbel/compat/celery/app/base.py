@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from umbel.app import Umbel
+from umbel.compat.finder import MIRROR
 from umbel.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -26,9 +27,15 @@ PARTS = {
 }
 """Arguments by which a Celery project puts its own class in place of a part of the application, with Celery's own."""
 
+LOADERS = {
+    "app": False,
+    "celery.loaders.app:AppLoader": False,
+    "default": True,
+    "celery.loaders.default:Loader": True,
+}
+"""Whether the loader of that name reads a configuration module."""
+
 DJANGO = "umbel.compat.celery.fixups.django:fixup"
-_LOADERS = ("app", "celery.loaders.app:AppLoader", "celery.loaders.app.AppLoader")
-_DEFAULT_LOADERS = ("default", "celery.loaders.default:Loader", "celery.loaders.default.Loader")
 
 
 class Celery(Umbel):
@@ -71,7 +78,8 @@ class Celery(Umbel):
     ) -> None:
         own = {"amqp": amqp, "events": events, "log": log, "control": control}
         _refuse_own_parts(own | {name: kwargs.pop(name, None) for name in ("backend_cls",)})
-        reads_config = _reads_config(loader or kwargs.pop("loader_cls", None) or os.environ.get("CELERY_LOADER"))
+        given = loader or kwargs.pop("loader_cls", None) or os.environ.get("CELERY_LOADER")
+        reads_config = _reads_config(given or "app")
         super().__init__(
             main,
             broker=broker,
@@ -118,14 +126,15 @@ def _refuse_own_parts(parts: Mapping[str, Any]) -> None:
 
 
 def _reads_config(loader: Any) -> bool:
-    if loader is None or loader in _LOADERS:
-        return False
-    if loader in _DEFAULT_LOADERS:
-        return True
-    raise ConfigurationError(
-        f"the loader {loader!r} cannot be used: Umbel has `app` and `default`; what a loader does at the start of "
-        f"workers and tasks is done by signals (docs/how-to/signals.md)"
-    )
+    name = loader if isinstance(loader, str) else f"{loader.__module__.removeprefix(MIRROR)}:{loader.__qualname__}"
+    module, dot, attribute = name.rpartition(".")
+    spelt = f"{module}:{attribute}" if dot and ":" not in name else name
+    if spelt not in LOADERS:
+        raise ConfigurationError(
+            f"the loader {loader!r} cannot be used: Umbel has `app` and `default`; what a loader does at the start of "
+            f"workers and tasks is done by signals (docs/how-to/signals.md)"
+        )
+    return LOADERS[spelt]
 
 
 def _loaded(fixup: Any) -> Any:

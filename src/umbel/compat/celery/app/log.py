@@ -1,19 +1,18 @@
-"""``celery.app.log``: formatters for log lines of tasks."""
+"""``celery.app.log``: the log of a program, and a formatter for lines of tasks."""
+
+from __future__ import annotations
 
 import logging
-from typing import Any
 
+from umbel.application.logs import Logging
+from umbel.compat.celery.utils.log import ColorFormatter
 from umbel.current import current_request
 
-__all__ = ["TaskFormatter"]
+__all__ = ["Logging", "TaskFormatter"]
 
 
-class TaskFormatter(logging.Formatter):
+class TaskFormatter(ColorFormatter):
     """Gives ``%(task_id)s`` and ``%(task_name)s`` of the task that runs, ``???`` where none does."""
-
-    def __init__(self, fmt: str | None = None, use_color: bool = True, **options: Any) -> None:
-        """``use_color`` is accepted for Celery's sake: colours are those of ``worker_log_color``."""
-        super().__init__(fmt, **options)
 
     def format(self, record: logging.LogRecord) -> str:
         request = current_request()

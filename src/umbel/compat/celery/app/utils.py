@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import platform
 from typing import Any
 
-from umbel import __version__
 from umbel.app import Umbel
+from umbel.bug_report import bugreport
 from umbel.config import Settings
 from umbel.loading import find_app as _find_app
-from umbel.urls import redact
 
 __all__ = ["Settings", "appstr", "bugreport", "find_app"]
 
@@ -22,20 +20,3 @@ def find_app(app: Any) -> Umbel:
 def appstr(app: Umbel) -> str:
     """How an application is shown."""
     return f"{app.main or '__main__'} at {id(app):#x}"
-
-
-def bugreport(app: Umbel) -> str:
-    """Versions, drivers and changed settings, without passwords; nothing is connected."""
-    from umbel.config import DECLARED
-    from umbel.config.masking import masked
-
-    settings = [f"{name}: {masked(DECLARED[name], value)!r}" for name, value in app.conf.changed().items()]
-    return "\n".join(
-        [
-            f"software -> umbel:{__version__} py:{platform.python_version()} ({platform.python_implementation()})",
-            f"platform -> system:{platform.system()} arch:{platform.machine()} kernel:{platform.release()}",
-            f"settings -> transport:{redact(app.broker.url)} results:{redact(app.backend.url)}",
-            "",
-            *settings,
-        ]
-    )
