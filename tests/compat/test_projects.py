@@ -19,7 +19,8 @@ from interop.rig import celery_python
 from workers import wait_for
 
 AS_CELERY = (sys.executable, "-m", "umbel", "--as-celery")
-CLIENT = "import runpy, umbel.compat.auto; runpy.run_module('shop.client', run_name='__main__')"
+CLIENT = "import runpy, umbel.compat.auto; runpy.run_module('{}', run_name='__main__')"
+DJANGO_PROJECT = PROJECT.parent / "django_project"
 TIMEOUT = 60
 
 
@@ -89,7 +90,7 @@ def test_a_project_gives_the_same_results_on_both(fresh_url: Callable[[str], str
         running.enter_context(celery.worker(real, "-m", "celery", *worker))
         running.enter_context(umbel.worker(*AS_CELERY, *worker))
         answers["celery"] = json.loads(celery.run(real, "-m", "shop.client"))
-        answers["umbel"] = json.loads(umbel.run(sys.executable, "-c", CLIENT))
+        answers["umbel"] = json.loads(umbel.run(sys.executable, "-c", CLIENT.format("shop.client")))
     expected, found = answers["celery"], answers["umbel"]
     assert {name: (found[name], expected[name]) for name in expected if found[name] != expected[name]} == {}
     assert len(answers["umbel"]) == len(answers["celery"]) > 40
@@ -134,3 +135,33 @@ def test_without_the_option_the_import_fails_as_it_should(shop: Shop) -> None:
 def test_nodes_of_multi_run_as_celery(shop: Shop) -> None:
     command = shop.run(*AS_CELERY, "-A", "shop", "multi", "show", "1")
     assert "umbel --as-celery -A shop worker" in command
+
+
+def test_a_project_of_django(tmp_path: Path) -> None:
+    pytest.importorskip("django")
+    environment = {
+        **os.environ,
+        "BLOG_DATABASE": str(tmp_path / "blog.db"),
+        "BLOG_BROKER": f"sqlite:///{tmp_path / 'broker.db'}",
+    }
+    log = tmp_path / "worker.log"
+    with log.open("ab") as output:
+        worker = subprocess.Popen(
+            (*AS_CELERY, "-A", "blogsite", "worker", "-c", "2"),
+            cwd=DJANGO_PROJECT, env=environment, stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+    try:
+        client = (sys.executable, "-c", CLIENT.format("blog.client"))
+        done = subprocess.run(
+            client, cwd=DJANGO_PROJECT, env=environment, capture_output=True, text=True, timeout=TIMEOUT
+        )
+        assert done.returncode == 0, done.stderr + log.read_text()
+        assert json.loads(done.stdout) == {
+            "counted": 1,
+            "once": {"settings": {"timeout": 5}},
+            "titles": ["committed", "committed too", "first"],
+            "last": 4,
+        }
+    finally:
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait(10)
