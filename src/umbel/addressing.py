@@ -34,7 +34,7 @@ class Routes:
         return known[3]
 
     def add(self, queue: Queue) -> None:
-        """Know a queue in addition to the configured ones."""
+        """Know a queue in addition to the configured ones, without consuming from it."""
         self._added[queue.name] = queue
         self._queues = None
 
@@ -43,15 +43,16 @@ class Routes:
         return self.queues().get(name) or missing_queue(self._conf, name)
 
     def consumed(self) -> dict[str, Queue]:
-        """The queues for workers that are told nothing else: those selected, or all that are configured or added."""
-        known = self._known()
+        """The queues for workers that are told nothing else: those selected, or all that are configured."""
         if self._selected is None:
-            return known
+            return configured_queues(self._conf)
+        known = self._known()
         return {name: known.get(name) or missing_queue(self._conf, name) for name in self._selected}
 
     def select(self, names: Sequence[str] | str | None) -> None:
-        """Let workers consume from these queues only; None: from all. Unknown ones are made on use."""
-        self._selected = list(dict.fromkeys(_names(names))) if names else None
+        """Let workers consume from these queues only; nothing changes where none are named. Unknown ones are made."""
+        if names:
+            self._selected = list(dict.fromkeys(_names(names)))
 
     def deselect(self, names: Sequence[str] | str) -> None:
         """Let workers not consume from these queues."""

@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from umbel.config import DECLARED, DEFAULT
 from umbel.config.masking import masked
@@ -33,9 +33,7 @@ def describe(app: Umbel) -> dict[str, Any]:
         "app": app.imported_as,
         "broker": f"{redact(broker.url)} ({type(broker).__name__})",
         "results": f"{redact(backend.url)} ({type(backend).__name__})",
-        "settings": {
-            name: masked(held, conf[name]) for name, held in DECLARED.items() if conf.origin(name) != DEFAULT
-        },
+        "settings": {name: masked(held, conf[name]) for name, held in DECLARED.items() if conf.origin(name) != DEFAULT},
     }
 
 
@@ -49,7 +47,8 @@ def bugreport(app: Umbel | None = None) -> str:
     lines: list[str] = []
     for name, value in describe(app or get_current_app()).items():
         if isinstance(value, dict):
-            lines += [f"{name}:", *(f"  {key} {as_text(each)}" for key, each in value.items())]
+            several = cast("dict[str, Any]", value)
+            lines += [f"{name}:", *(f"  {key} {as_text(each)}" for key, each in several.items())]
         else:
             lines.append(f"{name}: {value or '-'}")
     return "\n".join(lines)

@@ -192,7 +192,8 @@ class Request(Struct, kw_only=True, dict=True, eq=False, rename=_wire_name):
 
     def clear(self) -> None:
         """Set all attributes to what they are without a call."""
-        self.__dict__.clear()
+        for name in list(self.__dict__):
+            delattr(self, name)
         empty = Request()
         for name in self.__struct_fields__:
             setattr(self, name, getattr(empty, name))

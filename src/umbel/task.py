@@ -6,7 +6,7 @@ a call. Options are class attributes, set by ``@app.task(...)`` or in a subclass
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, cast
 
 from umbel.calling import CallableTask

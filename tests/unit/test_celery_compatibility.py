@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from umbel.compat.table.names import LISTS, Parameters, documented_modules, parse_parameters
-from umbel.compat.table.page import page, verdicts
+from umbel.compat.table.page import Sections, page, verdicts
 from umbel.compat.table.parameters import compare
 from umbel.compat.table.reasons import DIFFERENT, IMPLEMENTED, NOT, Reasons, read_reasons
 
@@ -22,29 +22,33 @@ DIGEST = ROOT.parent / "shared" / "api.md"
 COMMAND = "python -m umbel.compat.table docs/reference/celery-compatibility.md"
 
 
-def test_every_name_is_there_or_explained() -> None:
+@pytest.fixture(scope="module")
+def judged() -> tuple[Reasons, Sections]:
+    reasons = read_reasons()
+    return reasons, verdicts(reasons)
+
+
+def test_every_name_is_there_or_explained(judged: tuple[Reasons, Sections]) -> None:
     unexplained = [
         f"{title}: {each.group}.{each.name}".replace(": .", ": ")
-        for title, several in verdicts(read_reasons()).items()
+        for title, several in judged[1].items()
         for each in several
         if each.verdict == NOT and not each.text
     ]
     assert unexplained == [], "give reasons in src/umbel/compat/table/differences.txt"
 
 
-def test_no_reason_is_stale() -> None:
-    reasons = read_reasons()
-    verdicts(reasons)
-    assert reasons.stale() == [], "no name needs these lines of src/umbel/compat/table/differences.txt any more"
+def test_no_reason_is_stale(judged: tuple[Reasons, Sections]) -> None:
+    assert judged[0].stale() == [], "no name needs these lines of src/umbel/compat/table/differences.txt any more"
 
 
-def test_the_page_is_current() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), f"run: {COMMAND}"
+def test_the_page_is_current(judged: tuple[Reasons, Sections]) -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(judged[1]), f"run: {COMMAND}"
 
 
 def test_the_page_is_written_by_the_command(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "umbel.compat.table", tmp_path / "page.md"], check=True)
-    assert (tmp_path / "page.md").read_text(encoding="utf-8") == page()
+    assert (tmp_path / "page.md").read_text(encoding="utf-8") == PAGE.read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(not DIGEST.exists(), reason="the digest of Celery's documentation is not beside the project")
@@ -55,9 +59,20 @@ def test_the_lists_are_those_of_the_digest(tmp_path: Path) -> None:
     }
 
 
-def test_what_every_project_uses_is_implemented() -> None:
-    found = {f"{each.group}.{each.name}".strip("."): each for each in verdicts(read_reasons())["`celery.app.task`"]}
-    for name in ("delay", "apply_async", "apply", "retry", "s", "si", "replace", "request", "max_retries", "on_failure"):
+def test_what_every_project_uses_is_implemented(judged: tuple[Reasons, Sections]) -> None:
+    found = {f"{each.group}.{each.name}".strip("."): each for each in judged[1]["`celery.app.task`"]}
+    for name in (
+        "delay",
+        "apply_async",
+        "apply",
+        "retry",
+        "s",
+        "si",
+        "replace",
+        "request",
+        "max_retries",
+        "on_failure",
+    ):
         assert found[f"Task.{name}"].verdict == IMPLEMENTED, found[f"Task.{name}"]
     assert len(documented_modules()) > 100
     assert sum(len(each) for each in documented_modules().values()) > 1800

@@ -38,21 +38,24 @@ class Queues(Mapping[str, Queue]):
 
     @property
     def consume_from(self) -> Mapping[str, Queue]:
-        """The queues for workers that are told nothing else: those selected, or all that are configured or added."""
+        """The queues for workers that are told nothing else: those selected, or all that are configured."""
         return self._app.routes.consumed()
 
     def add(self, queue: Any, **kwargs: Any) -> Queue:
-        """Add a queue: a ``Queue``, or a name with ``exchange``, ``exchange_type``, ``routing_key`` …; returns it."""
+        """Know a queue, without consuming from it; returns it.
+
+        ``queue``: a ``Queue``, or a name with ``exchange``, ``exchange_type``, ``routing_key`` …
+        """
         made = described_queue(self._app.conf, queue, kwargs) if isinstance(queue, str) else queue_like(queue)
         self._app.routes.add(made)
         return made
 
     def select(self, include: Sequence[str] | str | None) -> None:
-        """Let workers consume from these queues only; None: from all."""
+        """Let workers consume from these queues only."""
         self._app.routes.select(include)
 
     def select_add(self, queue: Any, **kwargs: Any) -> Queue:
-        """``add`` a queue, and let workers consume from it besides those selected."""
+        """``add`` a queue, and let workers consume from it as well."""
         selected = list(self.consume_from)
         made = self.add(queue, **kwargs)
         self._app.routes.select([*selected, made.name])
@@ -87,7 +90,7 @@ class Router:
         queue = found.get("queue")
         if isinstance(queue, str):
             found["queue"] = routes.queue(queue)
-        elif queue is None and "exchange" not in found:
+        elif queue is None:
             found["queue"] = routes.queue(self._app.conf.task_default_queue)
         return found
 

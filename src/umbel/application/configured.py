@@ -115,7 +115,7 @@ class ConfiguredApp:
         name: str | None = None,
         **opts: Any,
     ) -> str:
-        """Add an entry to ``beat_schedule``: run ``sig``, a task or a signature, by ``schedule`` (seconds or a schedule).
+        """Add an entry to ``beat_schedule``: run ``sig``, a task or signature, by ``schedule``, seconds or a schedule.
 
         ``opts`` are execution options. Returns the name of the entry, by default the call as text.
         """
@@ -175,5 +175,5 @@ class ConfiguredApp:
         return self.routes.consume(select, exclude)
 
     def select_queues(self, queues: Sequence[str] | str | None = None) -> None:
-        """Let workers of this process consume from these queues only, where they are told nothing else; None: from all."""
+        """Let workers of this process that are told nothing else consume from these queues only."""
         self.routes.select(queues)

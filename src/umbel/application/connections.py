@@ -78,7 +78,7 @@ class Connection:
         reraise_as_library_errors: bool = True,
         timeout: float | None = None,
     ) -> Self:
-        """``connect``, again and again until the broker answers: ``max_retries`` times, ``timeout`` seconds, or for ever.
+        """``connect`` until the broker answers: ``max_retries`` times, for ``timeout`` seconds, or for ever.
 
         ``errback(error, pause)`` is called before each pause. Raises OperationalError in the end. ``callback`` and
         ``reraise_as_library_errors`` have no effect.

@@ -62,8 +62,8 @@ class EquippedApp(TaskedApp):
     ) -> type:
         """A subclass of ``Class`` (or of the one it names) whose ``attribute`` is this application.
 
-        ``name``: its own name; ``kw``: more attributes. ``reverse`` and ``keep_reduce`` have no effect: such classes are
-        pickled as others are.
+        ``name``: its own name; ``kw``: more attributes. ``reverse`` and ``keep_reduce`` have no effect: such classes
+        are pickled as others are.
         """
         from umbel.config.loading import load_object
 

@@ -47,5 +47,5 @@ class Loader:
         self.app.autodiscover_tasks(packages, related_name, force=True)
 
     def now(self, utc: bool = True) -> datetime.datetime:
-        """The present moment, in UTC or by the local clock; without a zone, as Celery's."""
-        return datetime.datetime.now(datetime.UTC).replace(tzinfo=None) if utc else datetime.datetime.now()
+        """The present moment in UTC, or by the local clock and without a zone."""
+        return datetime.datetime.now(datetime.UTC if utc else None)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
 from umbel.log import setup
+from umbel.log.redirecting import log_streams
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -50,6 +52,8 @@ class Logging:
                 redirect_level=number if redirect_stdouts else None,
             )
         )
+        if redirect_stdouts:
+            sys.stdout, sys.stderr = log_streams(number)
 
     def setup_logging_subsystem(
         self,

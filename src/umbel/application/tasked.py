@@ -120,7 +120,9 @@ class TaskedApp(ConfiguredApp):
         if self.finalized:
             return
         if auto and not self._autofinalize:
-            raise NotFinalized(f"application {self.main} has autofinalize=False: call its finalize() before its tasks are used")
+            raise NotFinalized(
+                f"application {self.main} has autofinalize=False: call its finalize() before its tasks are used"
+            )
         from umbel.canvas.builtin import add_builtin_tasks
 
         self.configure()

@@ -24,6 +24,7 @@ from umbel.states import READY_STATES as READY_STATES
 if TYPE_CHECKING:
     from umbel.revocations import Revocations
 
+
 class Options(Struct, frozen=True, kw_only=True):
     """What an application tells its driver. Times are seconds."""
 

@@ -166,7 +166,8 @@ def run_for(app: Umbel, argv: Sequence[str] | None = None) -> int:
     Raises what the command raises, and click's errors for wrong usage.
     """
     try:
-        result = umbel.main(args=None if argv is None else list(argv), prog_name="umbel", standalone_mode=False, obj=app)
+        given = None if argv is None else list(argv)
+        result = umbel.main(args=given, prog_name="umbel", standalone_mode=False, obj=app)
     except SystemExit as end:
         result = end.code
     return result if isinstance(result, int) else 0 if result is None else 1

@@ -161,9 +161,9 @@ class Settings(Declared, Mapping[str, Any]):
 
     without_defaults = changed
 
-    def value_set_for(self, key: str) -> Any:
-        """The value of a setting that a source has set, else None."""
-        return None if self.origin(key) == DEFAULT else self[key]
+    def value_set_for(self, key: str) -> bool:
+        """Whether a source has set this setting."""
+        return self.origin(key) != DEFAULT
 
     def table(self, with_defaults: bool = False, censored: bool = True) -> dict[str, Any]:
         """The settings that a source has set, or all of them; passwords and keys are masked, if ``censored``."""

@@ -66,8 +66,7 @@ def _has_base(entry: Documented, found: Any, base: str) -> bool:
 def _call_differs(entry: Documented, found: Any) -> str:
     if found is None or isinstance(found, property):
         return "an attribute, not a method"
-    function = found.__func__ if isinstance(found, (classmethod, staticmethod)) else found
-    if not callable(function):
+    if not callable(getattr(found, "__func__", found)):
         return "cannot be called"
     if entry.parameters is None:
         return ""

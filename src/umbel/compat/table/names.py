@@ -95,7 +95,10 @@ def parse_parameters(text: str, method: bool) -> Parameters:
     positional = [each.arg for each in (*given.posonlyargs, *given.args)]
     required: list[str | None] = [None] * (len(positional) - len(given.defaults))
     defaults = [*required, *(ast.unparse(each) for each in given.defaults)]
-    keywords = ((each.arg, None if d is None else ast.unparse(d)) for each, d in zip(given.kwonlyargs, given.kw_defaults, strict=True))
+    keywords = (
+        (each.arg, None if d is None else ast.unparse(d))
+        for each, d in zip(given.kwonlyargs, given.kw_defaults, strict=True)
+    )
     return Parameters(
         tuple(zip(positional, defaults, strict=True))[method:],
         tuple(keywords),

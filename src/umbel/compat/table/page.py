@@ -35,9 +35,9 @@ def verdicts(reasons: Reasons) -> Sections:
     return found | {f"`{module}`": each for module, each in judge_modules(reasons).items() if each}
 
 
-def page() -> str:
-    """The page in Markdown."""
-    return "\n".join(_lines(verdicts(read_reasons())))
+def page(sections: Sections | None = None) -> str:
+    """The page in Markdown; ``sections``: verdicts that are there already."""
+    return "\n".join(_lines(verdicts(read_reasons()) if sections is None else sections))
 
 
 def _lines(sections: Sections) -> Iterator[str]:

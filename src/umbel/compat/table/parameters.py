@@ -6,7 +6,7 @@ import ast
 import inspect
 from collections.abc import Iterable, Mapping
 from inspect import Parameter
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct, field
 
@@ -21,7 +21,7 @@ _SAME = {"{}": "()", "[]": "()", "set()": "()"}
 
 
 class Mismatch(Struct):
-    """``wrong``: what cannot be given as documented, in words. ``by_name``: parameters that can be given by name only."""
+    """``wrong``: what cannot be given as documented, in words. ``by_name``: parameters that must be given by name."""
 
     wrong: list[str] = field(default_factory=list[str])
     by_name: list[str] = field(default_factory=list[str])
@@ -39,7 +39,7 @@ def signature_of(found: Any, method: bool) -> inspect.Signature | None:
     """How ``found`` is called, of a method without ``self``; None where Python cannot tell."""
     if isinstance(found, (classmethod, staticmethod)):
         method = isinstance(found, classmethod)
-        found = found.__func__  # pyright: ignore[reportUnknownMemberType]
+        found = cast("Any", found).__func__
     try:
         signature = inspect.signature(found)
     except (TypeError, ValueError):
@@ -138,5 +138,3 @@ def shown(value: Any) -> str:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
-
-

@@ -104,7 +104,7 @@ def _attributes(owner: type) -> frozenset[str]:
     """The attributes that a class of Umbel declares or sets on its objects."""
     found: set[str] = set()
     for each in owner.__mro__:
-        found.update(each.__dict__.get("__annotations__", ()))
+        found.update(inspect.get_annotations(each))
         if each.__module__.partition(".")[0] != "umbel" or each.__module__ not in sys.modules:
             continue
         try:
@@ -117,9 +117,10 @@ def _attributes(owner: type) -> frozenset[str]:
 
 def _set_on_self(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            if isinstance(node.value, ast.Name) and node.value.id == "self":
-                yield node.attr
+        if not (isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)):
+            continue
+        if isinstance(node.value, ast.Name) and node.value.id == "self":
+            yield node.attr
 
 
 def base_of(entry: Documented, base: str) -> type | None:

@@ -1,7 +1,8 @@
 """``differences.txt``: why names of Celery are missing or different.
 
-A line that begins with ``not:`` or ``different:`` gives a reason, the indented lines below it the names that it is about,
-where ``*`` stands for anything. Of several reasons for a name the one whose pattern is longest holds.
+A line that begins with ``not:`` or ``different:`` gives a reason, the indented lines below it the names that it is
+about, where ``*`` stands for anything. Of several reasons for a name the one that names it holds, else the one
+whose pattern is longest.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Reasons:
             else:
                 kind, _, text = line.strip().partition(": ")
         for patterns in self.patterns.values():
-            patterns.sort(key=lambda pattern: len(pattern.glob), reverse=True)
+            patterns.sort(key=lambda pattern: ("*" not in pattern.glob, len(pattern.glob)), reverse=True)
 
     def why(self, kind: str, name: str) -> str:
         """The reason of this kind for a name, or ""."""

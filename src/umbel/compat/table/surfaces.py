@@ -1,4 +1,4 @@
-"""Verdicts on what is no Python name: settings, signals, commands, remote control, options of tasks, the environment."""
+"""Verdicts on what is no Python name: settings, signals, commands, remote control, options of tasks, environment."""
 
 from __future__ import annotations
 
@@ -82,10 +82,11 @@ def _sample(kind: str, default: str) -> Any:
 
 def judge_signals(reasons: Reasons) -> Iterator[Verdict]:
     """Sent by some part of Umbel, with the documented arguments."""
+    sent = set(re.findall(r"(\w+)(?:\.send\b| as \w+_signal\b)", whole_source()))
     for name, arguments in pairs("signals"):
         signal = find("celery.signals", name)
         path = f"signal {name}"
-        if not signal or not re.search(rf"\b{name}(\.send\b| as \w+_signal\b)", whole_source()):
+        if not signal or name not in sent:
             yield Verdict("", name, NOT, reasons.why(NOT, path))
             continue
         missing = sorted(set(arguments) - signal.providing_args)
@@ -160,7 +161,9 @@ def judge_control(reasons: Reasons) -> Iterator[Verdict]:
 def _texts(source: str) -> set[str]:
     """The strings in a module."""
     return {
-        node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
 
 
