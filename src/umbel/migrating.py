@@ -86,16 +86,20 @@ def migrate(
     to: Umbel | Broker | str,
     *,
     queues: Collection[str] | Mapping[str, str] | None = None,
+    tasks: Collection[str] | None = None,
     copy: bool = False,
     limit: int | None = None,
     timeout: float = 1.0,
+    forever: bool = False,
+    moved: Moved | None = None,
     on_moved: Callable[[Moved, Message], object] | None = None,
 ) -> Moved:
     """Move all waiting tasks from one broker to another, into queues of the same names.
 
     Brokers are applications, drivers or URLs. ``queues``: names, or new names by the old; by default all that the
-    source can list. ``copy``: leave the messages in the source as well. ``limit``: no more than that. ``timeout``:
-    as of ``move_messages``. Raises what the brokers raise; what was moved before stays moved.
+    source can list. ``tasks``: only messages of these. ``copy``: leave the messages in the source as well. ``limit``:
+    no more than that. The rest is as of ``move_messages``. Raises what the brokers raise; what was moved before stays
+    moved.
     """
     with _opened(source) as old, _opened(to) as new:
         names: dict[str, str]
@@ -104,12 +108,23 @@ def migrate(
         else:
             names = {name: name for name in (old.queues() if queues is None else queues)}
 
-        def choose(message: Message) -> list[Message]:
+        def choose(message: Message) -> list[Message] | None:
+            if tasks is not None and message.task not in tasks:
+                return None
             return [addressed(message, names.get(message.queue, message.queue))]
 
         sources = [Queue(name=name) for name in names]
-        chosen = _at_most(limit, choose)
-        return move_messages(old, sources, chosen, to=new, copy=copy, timeout=timeout, on_moved=on_moved)
+        return move_messages(
+            old,
+            sources,
+            _at_most(limit, choose),
+            to=new,
+            copy=copy,
+            timeout=timeout,
+            forever=forever,
+            moved=moved,
+            on_moved=on_moved,
+        )
 
 
 def move_messages(
