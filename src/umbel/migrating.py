@@ -25,7 +25,7 @@ from msgspec import Struct
 
 from umbel import brokers
 from umbel.brokers.base import Broker, Consumer, Delivery, Settlement
-from umbel.errors import ConfigurationError
+from umbel.errors import ConfigurationError, OperationalError
 from umbel.message import Message, new_id, origin
 from umbel.queues import Queue
 
@@ -237,7 +237,10 @@ def _holding(source: Broker, queues: Sequence[Queue]) -> Generator[Consumer]:
 
         def keep() -> None:
             while not over.wait(LEASE / 5):
-                consumer.renew()
+                try:
+                    consumer.renew()
+                except OperationalError as error:
+                    logger.warning("the lease of what is being moved was not renewed: %s", error)
 
         keeper = threading.Thread(target=keep, name="umbel-migrate-lease", daemon=True)
         keeper.start()

@@ -18,7 +18,7 @@ from workers import Fleet, fleet, wait_for
 TIMEOUT = 20
 
 
-@pytest.fixture(params=["sqlite", "redis", "postgresql", "rabbitmq"])
+@pytest.fixture(params=["sqlite", "redis", "postgresql"])
 def system(request: pytest.FixtureRequest) -> str:
     return request.param
 

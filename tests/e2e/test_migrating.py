@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from umbel import Umbel
-from umbel.brokers.base import Broker
+from umbel.brokers import open_broker
+from umbel.brokers.base import Broker, Options
 from umbel.compat.celery.contrib import migrate as celery_migrate
+from umbel.errors import OperationalError
 from umbel.message import Message
 from umbel.migrating import StopMoving, migrate, move_messages, move_tasks
 from umbel.queues import Queue
@@ -167,6 +169,15 @@ def test_from_one_broker_to_another(place: Place, source: str, to: str) -> None:
         assert [(m.id, m.headers, m.body) for m in after] == [(m.id, m.headers, m.body) for m in before]
         assert ids(new.broker, "other") == sent[20:]
         assert ids(old.broker, "celery") == ids(old.broker, "slow") == []
+
+
+def test_nothing_leaves_for_a_broker_that_cannot_be_reached(place: Place) -> None:
+    nowhere = open_broker("redis://127.0.0.1:1", Options(publish_timeout=0.3, connect_timeout=0.3))
+    with made(place("sqlite")) as old:
+        sent = send(old, 3)
+        with pytest.raises(OperationalError):
+            migrate(old, nowhere)
+        assert ids(old.broker, "celery") == sent
 
 
 def test_by_urls_and_a_copy(place: Place) -> None:
