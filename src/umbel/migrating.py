@@ -16,16 +16,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from msgspec import Struct
 
 from umbel import brokers
 from umbel.brokers.base import Broker, Consumer, Delivery, Settlement
-from umbel.errors import ConfigurationError
+from umbel.errors import ConfigurationError, OperationalError
 from umbel.message import Message, new_id, origin
 from umbel.queues import Queue
 
@@ -64,12 +64,13 @@ def move_tasks(
     where: Callable[[Message], bool] | None = None,
     queues: Collection[str] | None = None,
     limit: int | None = None,
+    timeout: float = 1.0,
 ) -> Moved:
-    """Move waiting tasks of ``app`` to the queue ``to``: those with these ids, of these tasks, and for which ``where`` is
-    true; all, where nothing is asked.
+    """Move waiting tasks of ``app`` to the queue ``to``: those with these ids, of these tasks, and for which ``where``
+    is true; all, where nothing is asked.
 
     ``queues``: to look into, by default the configured ones without ``to``. ``limit``: move no more than that.
-    Raises what ``app.broker`` raises.
+    ``timeout``: as of ``move_messages``. Raises what ``app.broker`` raises.
     """
     sources = [each for each in app.consume_queues(list(queues) if queues else None) if queues or each.name != to]
 
@@ -77,7 +78,7 @@ def move_tasks(
         wanted = (ids is None or message.id in ids) and (tasks is None or message.task in tasks)
         return [addressed(message, to)] if wanted and (where is None or where(message)) else None
 
-    return move_messages(app.broker, sources, _at_most(limit, choose))
+    return move_messages(app.broker, sources, _at_most(limit, choose), timeout=timeout)
 
 
 def migrate(
@@ -85,25 +86,45 @@ def migrate(
     to: Umbel | Broker | str,
     *,
     queues: Collection[str] | Mapping[str, str] | None = None,
+    tasks: Collection[str] | None = None,
     copy: bool = False,
     limit: int | None = None,
+    timeout: float = 1.0,
+    forever: bool = False,
+    moved: Moved | None = None,
     on_moved: Callable[[Moved, Message], object] | None = None,
 ) -> Moved:
     """Move all waiting tasks from one broker to another, into queues of the same names.
 
-    Brokers are applications, drivers or URLs. ``queues``: names, or new names by the old; by default all that the source
-    can list. ``copy``: leave the messages in the source as well. ``limit``: no more than that. Raises what the brokers
-    raise; what was moved before stays moved.
+    Brokers are applications, drivers or URLs. ``queues``: names, or new names by the old; by default all that the
+    source can list. ``tasks``: only messages of these. ``copy``: leave the messages in the source as well. ``limit``:
+    no more than that. The rest is as of ``move_messages``. Raises what the brokers raise; what was moved before stays
+    moved.
     """
     with _opened(source) as old, _opened(to) as new:
-        given = old.queues() if queues is None else queues
-        names: dict[str, str] = dict(given) if isinstance(given, Mapping) else {name: name for name in given}
+        names: dict[str, str]
+        if isinstance(queues, Mapping):
+            names = dict(cast("Mapping[str, str]", queues))
+        else:
+            names = {name: name for name in (old.queues() if queues is None else queues)}
 
-        def choose(message: Message) -> list[Message]:
+        def choose(message: Message) -> list[Message] | None:
+            if tasks is not None and message.task not in tasks:
+                return None
             return [addressed(message, names.get(message.queue, message.queue))]
 
         sources = [Queue(name=name) for name in names]
-        return move_messages(old, sources, _at_most(limit, choose), to=new, copy=copy, on_moved=on_moved)
+        return move_messages(
+            old,
+            sources,
+            _at_most(limit, choose),
+            to=new,
+            copy=copy,
+            timeout=timeout,
+            forever=forever,
+            moved=moved,
+            on_moved=on_moved,
+        )
 
 
 def move_messages(
@@ -121,10 +142,10 @@ def move_messages(
 ) -> Moved:
     """Look at each waiting message of ``queues`` once and send what ``choose`` returns instead of it.
 
-    ``to``: another broker to send to. ``copy``: leave what is sent in its queue as well. ``limit``: look at no more than
-    that. ``timeout``: end after so many seconds without another message, unless ``forever``. ``moved`` is counted up and
-    returned; ``on_moved(moved, message)`` is called for each message after it was sent. Messages that cannot be read
-    stay. What is sent to one of ``queues`` is not looked at again.
+    ``to``: another broker to send to. ``copy``: leave what is sent in its queue as well. ``limit``: look at no more
+    than that. ``timeout``: end after so many seconds without another message, unless ``forever``. ``moved`` is counted
+    up and returned; ``on_moved(moved, message)`` is called for each message after it was sent. Messages that cannot be
+    read stay. What is sent to one of ``queues`` is not looked at again.
     """
     counts = moved if moved is not None else Moved()
     counts.delayed = sum(max(source.size(queue.name).delayed, 0) for queue in queues)
@@ -208,7 +229,7 @@ class _Pile:
 
 
 @contextmanager
-def _holding(source: Broker, queues: Sequence[Queue]) -> Iterator[Consumer]:
+def _holding(source: Broker, queues: Sequence[Queue]) -> Generator[Consumer]:
     """A consumer whose lease is kept; what it still holds at the end goes back."""
     over = threading.Event()
     name = f"migrate-{new_id()[:8]}-{origin()}"
@@ -216,7 +237,10 @@ def _holding(source: Broker, queues: Sequence[Queue]) -> Iterator[Consumer]:
 
         def keep() -> None:
             while not over.wait(LEASE / 5):
-                consumer.renew()
+                try:
+                    consumer.renew()
+                except OperationalError as error:
+                    logger.warning("the lease of what is being moved was not renewed: %s", error)
 
         keeper = threading.Thread(target=keep, name="umbel-migrate-lease", daemon=True)
         keeper.start()
@@ -228,7 +252,7 @@ def _holding(source: Broker, queues: Sequence[Queue]) -> Iterator[Consumer]:
 
 
 @contextmanager
-def _opened(given: Any) -> Iterator[Broker]:
+def _opened(given: Any) -> Generator[Broker]:
     """The broker that was given, as an application, a driver or a URL; one of a URL is closed at the end."""
     if isinstance(given, Broker):
         yield given

@@ -15,9 +15,10 @@ Whoever reaches the port can run any code in the worker, so it is bound to 127.0
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-import pdb
+import pdb  # noqa: T100 - this is a debugger
 import socket
 import sys
 import threading
@@ -68,8 +69,8 @@ class Rdb(pdb.Pdb):
             self._client, address = listening.accept()
         self.remote_addr = ":".join(map(str, address))
         self.say(f"{self.ident}: in session with {self.remote_addr}")
-        self._handle: IO[str] = self._client.makefile("rw")
-        super().__init__(completekey="tab", stdin=self._handle, stdout=self._handle, nosigint=True, readrc=False)
+        self._handles: tuple[IO[str], IO[str]] = self._client.makefile("r"), self._client.makefile("w")
+        super().__init__("tab", *self._handles, nosigint=True, readrc=False)
         self.prompt = "(umbel-rdb) "
 
     def get_avail_port(self, host: str, port: int, search_limit: int = 100, skew: int = 0) -> tuple[socket.socket, int]:
@@ -85,12 +86,13 @@ class Rdb(pdb.Pdb):
                 raise
             return bound, bound.getsockname()[1]
         raise ConfigurationError(
-            f"{self.me}: none of {search_limit} ports from {port + skew} on is free on {host}; UMBEL_RDB_PORT names another"
+            f"{self.me}: none of {search_limit} ports from {port + skew} on is free on {host}; "
+            "UMBEL_RDB_PORT names another"
         )
 
     def say(self, m: str) -> None:
         """Write a line to the worker's output."""
-        print(m, file=self.out or sys.stdout, flush=True)  # noqa: T201 - it is read by who debugs
+        print(m, file=self.out or sys.stdout, flush=True)
 
     def __enter__(self) -> Rdb:
         return self
@@ -101,11 +103,9 @@ class Rdb(pdb.Pdb):
     def _end_session(self) -> None:
         if self.active:
             self.active = False
-            try:
-                self._handle.close()
-            except OSError:  # the other side has gone: what it was not told does not matter
-                pass
-            self._client.close()
+            for each in (*self._handles, self._client):
+                with contextlib.suppress(OSError):  # the other side has gone: what it was not told does not matter
+                    each.close()
             self.say(f"{self.ident}: session ended")
 
     def do_continue(self, arg: str) -> bool | None:

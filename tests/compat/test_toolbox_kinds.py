@@ -139,7 +139,14 @@ def test_a_proxy_stands_for_what_it_finds() -> None:
     proxy: Any = local.Proxy(lambda: current[0])
     assert proxy == [1, 2]
     assert isinstance(proxy, list)
-    assert (len(proxy), proxy[0], 2 in proxy, list(proxy), proxy + [3], bool(proxy)) == (2, 1, True, [1, 2], [1, 2, 3], True)
+    assert (len(proxy), proxy[0], 2 in proxy, list(proxy), proxy * 2, bool(proxy)) == (
+        2,
+        1,
+        True,
+        [1, 2],
+        [1, 2, 1, 2],
+        True,
+    )
     proxy.append(3)
     assert current[0] == [1, 2, 3]
     assert repr(proxy) == "[1, 2, 3]"
@@ -271,13 +278,13 @@ def test_users_limits_and_errors() -> None:
     platforms.maybe_drop_privileges()
     assert (platforms.get_fdmax(5) or 0) > 0
     with platforms.ignore_errno("ENOENT"):
-        open("/there/is/none")
+        os.stat("/there/is/none")
     with pytest.raises(FileNotFoundError), platforms.ignore_errno("EPERM"):
-        open("/there/is/none")
+        os.stat("/there/is/none")
     assert platforms.get_errno_name("ENOENT") == 2
     assert platforms.isatty(3) is None
     assert platforms.set_process_title("x", "info") == "[x] info"
-    assert platforms.set_mp_process_title("x", "y", "h") == f"[x: h:MainProcess] y"
+    assert platforms.set_mp_process_title("x", "y", "h") == "[x: h:MainProcess] y"
 
 
 def test_files_by_their_paths(tmp_path: Path) -> None:
@@ -356,7 +363,7 @@ def test_a_loader_imports_and_configures(tmp_path: Path, monkeypatch: pytest.Mon
 def test_settings_of_a_command_line() -> None:
     loader = AppLoader(Umbel(set_as_current=False))
     found = loader.cmdline_config_parser(
-        ["worker.concurrency=(int)10", ".x=1", "task.annotations=(dict){\"a\": 1}", "a=(tuple)[1]", "b=(bool)yes"]
+        ["worker.concurrency=(int)10", ".x=1", 'task.annotations=(dict){"a": 1}', "a=(tuple)[1]", "b=(bool)yes"]
     )
     assert found == {"worker_concurrency": 10, "celery_x": "1", "task_annotations": {"a": 1}, "a": (1,), "b": True}
     for wrong in ("nothing", "a=(foo)1"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import pickle
+import threading
 import types
 from typing import Any
 
@@ -326,11 +327,21 @@ def test_lines_in_colour() -> None:
 
 
 def test_stacks_and_memory(capsys: pytest.CaptureFixture[str]) -> None:
-    secret_of_this_test = 1
-    assert secret_of_this_test
-    shown = debug.cry()
-    assert shown is not None
-    assert "secret_of_this_test = 1" in shown
+    begun, done = threading.Event(), threading.Event()
+
+    def wait_with_a_secret() -> None:
+        secret_of_this_test = 1
+        begun.set()
+        done.wait(10 * secret_of_this_test)
+
+    thread = threading.Thread(target=wait_with_a_secret, name="waiting-thread")
+    thread.start()
+    begun.wait(10)
+    shown = debug.cry() or ""
+    done.set()
+    thread.join()
+    assert "waiting-thread" in shown
+    assert "in wait_with_a_secret" in shown
     for _ in range(3):
         debug.sample_mem()
     debug.memdump()

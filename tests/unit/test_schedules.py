@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,20 @@ from umbel.schedules.fields import MONTHS
 from umbel.schedules.moments import ffwd, humanize_seconds
 
 TABLES = Path(__file__).parents[1] / "data" / "schedules"
+WELL_FORMED = re.compile(r"(\*|(\d+|[A-Za-z]{3})(-(\d+|[A-Za-z]{3}))?)(/\d+)?")
+"""Of a part that is not, Celery takes the beginning and leaves out the rest; here it is an error."""
+
 UTC = datetime.UTC
 BERLIN = ZoneInfo("Europe/Berlin")
-ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Havana", "Asia/Kolkata", "Pacific/Apia")
+ZONES = (
+    "UTC",
+    "Europe/Berlin",
+    "America/New_York",
+    "Australia/Lord_Howe",
+    "America/Havana",
+    "Asia/Kolkata",
+    "Pacific/Apia",
+)
 
 
 def table(name: str) -> Iterator[list[str]]:
@@ -58,7 +70,8 @@ def test_patterns_mean_what_they_mean_to_celery() -> None:
             found = " ".join(map(str, sorted(crontab_parser(int(size), int(first)).parse(text))))
         except ParseException:
             found = "!"
-        if found != values:
+        well_formed = all(WELL_FORMED.fullmatch(part) for part in text.split(","))
+        if found != values and (well_formed or found != "!"):
             wrong.append(f"{text!r} ({size} from {first}): {found}, Celery: {values}")
     assert not wrong, "\n".join(wrong[:20])
 
@@ -121,7 +134,7 @@ def real(moment: datetime.datetime) -> datetime.datetime:
     return moment.astimezone(UTC)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(made=crontabs(), seconds=st.integers(1_262_304_000, 1_900_000_000))
 def test_the_next_run_is_later_and_matches_and_none_is_between(made: crontab, seconds: int) -> None:
     after = at(seconds)
@@ -152,7 +165,7 @@ def test_runs_go_on_one_after_another(made: crontab, seconds: int) -> None:
     assert real(made.next_run(first)) > real(first)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.sampled_from(["2018-03-24", "2018-10-27", "2018-04-14", "2018-07-01"]), st.sampled_from(ZONES), fields(60, 0))
 def test_a_schedule_for_every_hour_follows_the_clock_through_every_change(
     day: str, zone: str, minutes: set[int]
@@ -160,10 +173,10 @@ def test_a_schedule_for_every_hour_follows_the_clock_through_every_change(
     made = crontab(minutes, timezone=zone)
     begin = clock(day)
     run, runs = made.next_run(begin), set[datetime.datetime]()
-    while real(run) < begin + datetime.timedelta(days=2):
+    while real(run) < begin + datetime.timedelta(hours=36):
         runs.add(real(run))
         run = made.next_run(run)
-    every = (begin + datetime.timedelta(minutes=n) for n in range(1, 2 * 24 * 60))
+    every = (begin + datetime.timedelta(minutes=n) for n in range(1, 36 * 60))
     assert runs == {moment for moment in every if moment.astimezone(ZoneInfo(zone)).minute in minutes}
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "dlq": "List, show, replay and purge dead-lettered messages.",
     "graph": "Draw the boot steps of workers.",
     "health": "Ask a worker on this machine how it is.",
+    "migrate": "Send the waiting tasks of one broker to another.",
     "multi": "Start, stop and restart several workers on this machine.",
     "purge": "Remove waiting messages.",
     "queues": "Show queues and what is in them.",

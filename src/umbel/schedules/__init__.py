@@ -4,8 +4,8 @@
 
     crontab(hour=7, minute=30, day_of_week="mon-fri")
 
-A schedule is asked ``is_due(last_run_at)`` and answers whether to run now and in how many seconds to ask again. Names and
-meanings are Celery's; ``docs/how-to/schedules.md`` says what differs.
+A schedule is asked ``is_due(last_run_at)`` and answers whether to run now and in how many seconds to ask again. Names
+and meanings are Celery's; ``docs/how-to/schedules.md`` says what differs.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ class schedstate(NamedTuple):
 class BaseSchedule:
     """Base of all schedules.
 
-    ``nowfun``: returns the present moment, by default the application's ``now``; naive moments are read as UTC, here and
-    everywhere. ``app``: by default the current application. ``timezone``: a ``tzinfo`` or name, by default the
+    ``nowfun``: returns the present moment, by default the application's ``now``; naive moments are read as UTC, here
+    and everywhere. ``app``: by default the current application. ``timezone``: a ``tzinfo`` or name, by default the
     application's. Raises ConfigurationError for an unknown time zone.
     """
 

@@ -60,9 +60,7 @@ def _earliest_wall(utc: datetime.datetime, zone: datetime.tzinfo) -> datetime.da
     return utc.replace(tzinfo=None) + min(offset for offset in offsets if offset is not None)
 
 
-def _runs(
-    fields: Fields, first: datetime.datetime, at: datetime.datetime, exists: bool
-) -> Iterator[datetime.datetime]:
+def _runs(fields: Fields, first: datetime.datetime, at: datetime.datetime, exists: bool) -> Iterator[datetime.datetime]:
     """When to run, in UTC, for the time of day ``first``, which is ``at`` before clocks are turned."""
     every_hour = len(fields.hours) == 24
     if exists or not every_hour:

@@ -77,7 +77,9 @@ class crontab_parser:
             first = self._number(read["first"], spec)
             if read["last"] is None:
                 if read["slash"]:
-                    raise ParseException(self._wrong(spec, f"{part!r} has a step but no range; write {first}-{end - 1}"))
+                    raise ParseException(
+                        self._wrong(spec, f"{part!r} has a step but no range; write {first}-{end - 1}")
+                    )
                 return [first]
             last = self._number(read["last"], spec)
             around = last < first

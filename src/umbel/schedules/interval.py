@@ -31,7 +31,9 @@ class schedule(BaseSchedule):
         super().__init__(nowfun, app)
         if run_every is None:
             raise ConfigurationError("a schedule needs run_every: seconds or a timedelta")
-        self.run_every = run_every if isinstance(run_every, datetime.timedelta) else datetime.timedelta(seconds=run_every)
+        self.run_every = (
+            run_every if isinstance(run_every, datetime.timedelta) else datetime.timedelta(seconds=run_every)
+        )
         self.relative = relative
 
     @property
@@ -53,7 +55,10 @@ class schedule(BaseSchedule):
 
     def is_due(self, last_run_at: datetime.datetime) -> tuple[bool, float]:
         left = self.remaining_estimate(last_run_at).total_seconds()
-        return schedstate(True, self.seconds) if left <= 0 else schedstate(False, left)
+        if left > 0:
+            return schedstate(False, left)
+        following = self.remaining_estimate(self.now()).total_seconds() if self.relative else self.seconds
+        return schedstate(True, max(following, 0.0))
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, schedule):

@@ -34,9 +34,7 @@ def delta_resolution(dt: datetime.datetime, delta: datetime.timedelta) -> dateti
     return dt
 
 
-def humanize_seconds(
-    secs: float, prefix: str = "", sep: str = "", now: str = "now", microseconds: bool = False
-) -> str:
+def humanize_seconds(secs: float, prefix: str = "", sep: str = "", now: str = "now", microseconds: bool = False) -> str:
     """``secs`` in the largest unit of which there is one: ``2.50 hours``; below a second ``now``, or the number with
     ``microseconds``."""
     secs = float(secs)

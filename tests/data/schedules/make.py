@@ -3,8 +3,8 @@
     CELERY_PYTHON tests/data/schedules/make.py
 
 ``patterns.csv``: pattern, number of values, first value; then the values, or ``!`` for an error. ``crontabs.csv``: the
-five arguments of a crontab, time zone, beat_cron_starting_deadline, last run and now (seconds since 1970); then the next
-run after the last, whether the schedule is due, and the seconds until it is to be asked again. ``intervals.csv``:
+five arguments of a crontab, time zone, beat_cron_starting_deadline, last run and now (seconds since 1970); then the
+next run after the last, whether the schedule is due, and the seconds until it is to be asked again. ``intervals.csv``:
 seconds, relative, last run, now; then due and seconds. Left out: what crosses a change of the clock's offset, about
 which Umbel thinks otherwise (docs/how-to/schedules.md), and patterns for which Celery runs into an error of its own.
 """
@@ -22,8 +22,11 @@ from celery.schedules import crontab, crontab_parser, schedule
 HERE = Path(__file__).parent
 ZONES = ("UTC", "Asia/Kolkata", "Europe/Berlin", "America/New_York")
 FIELDS = ((60, 0), (24, 0), (7, 0), (31, 1), (12, 1))
-NAMES = {(7, 0): "sun mon tue wed thu fri sat".split(), (12, 1): "jan feb mar apr may jun jul aug sep oct nov dec".split()}
-START = datetime.datetime(2019, 1, 1, tzinfo=datetime.timezone.utc).timestamp()
+NAMES = {
+    (7, 0): ["sun", "mon", "tue", "wed", "thu", "fri", "sat"],
+    (12, 1): ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"],
+}
+START = datetime.datetime(2019, 1, 1, tzinfo=datetime.UTC).timestamp()
 YEARS = 12 * 365 * 86400
 
 
@@ -98,7 +101,7 @@ def crontabs(dice, count):
         tz = ZoneInfo(zone)
         present = datetime.datetime.fromtimestamp(now, tz)
         try:
-            made_of = crontab(*fields, app=app, nowfun=lambda: present)
+            made_of = crontab(*fields, app=app, nowfun=lambda present=present: present)
             before = datetime.datetime.fromtimestamp(last, tz)
             following = now + made_of.remaining_estimate(before).total_seconds()
             due, left = made_of.is_due(before)
@@ -117,9 +120,9 @@ def intervals(dice, count):
         relative = dice.random() < 0.5
         last = START + dice.randrange(YEARS)
         now = last + int(seconds * dice.random() * 1.5)
-        moment = datetime.datetime.fromtimestamp(now, datetime.timezone.utc)
-        made_of = schedule(seconds, relative, lambda: moment, app)
-        due, left = made_of.is_due(datetime.datetime.fromtimestamp(last, datetime.timezone.utc))
+        moment = datetime.datetime.fromtimestamp(now, datetime.UTC)
+        made_of = schedule(seconds, relative, lambda moment=moment: moment, app)
+        due, left = made_of.is_due(datetime.datetime.fromtimestamp(last, datetime.UTC))
         yield seconds, int(relative), int(last), int(now), int(due), int(left)
 
 

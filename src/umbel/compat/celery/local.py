@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 __all__ = ["PromiseProxy", "Proxy", "maybe_evaluate", "try_import"]
 
@@ -50,7 +50,7 @@ class Proxy:
 
     @property
     def __class__(self) -> type[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return type(self._get_current_object())
+        return cast("type[Any]", type(self._get_current_object()))
 
     @property
     def __dict__(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -86,6 +86,12 @@ class Proxy:
     def __call__(self, *a: Any, **kw: Any) -> Any:
         return self._get_current_object()(*a, **kw)
 
+    def __enter__(self) -> Any:
+        return self._get_current_object().__enter__()
+
+    def __exit__(self, *error: Any) -> Any:
+        return self._get_current_object().__exit__(*error)
+
     def __iter__(self) -> Iterator[Any]:
         return iter(self._get_current_object())
 
@@ -97,27 +103,26 @@ class Proxy:
 
 
 def _forwarded(operation: Callable[..., Any]) -> Callable[..., Any]:
-    def forward(self: Proxy, *others: Any) -> Any:
+    def forward(self: Any, *others: Any) -> Any:
         return operation(self._get_current_object(), *others)
 
     return forward
 
 
 def _reflected(operation: Callable[..., Any]) -> Callable[..., Any]:
-    def forward(self: Proxy, other: Any) -> Any:
+    def forward(self: Any, other: Any) -> Any:
         return operation(other, self._get_current_object())
 
     return forward
 
 
 _ARITHMETIC = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "lshift", "rshift", "and", "xor", "or")
-_OTHERS = {
+_OTHERS: dict[str, Any] = {
     "str": str, "hash": hash, "len": len, "int": int, "float": float, "complex": complex, "index": operator.index,
     "getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem,
     "contains": operator.contains, "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le,
     "gt": operator.gt, "ge": operator.ge, "neg": operator.neg, "pos": operator.pos, "abs": operator.abs,
     "invert": operator.invert, "divmod": divmod, "reversed": reversed,
-    "enter": lambda current: current.__enter__(), "exit": lambda current, *error: current.__exit__(*error),
 }  # fmt: skip
 
 for _name, _operation in _OTHERS.items():

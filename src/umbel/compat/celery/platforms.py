@@ -12,7 +12,7 @@ import pwd
 import resource
 import signal as _signal
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,10 +25,10 @@ __all__ = [
     "EX_OK",
     "EX_UNAVAILABLE",
     "EX_USAGE",
+    "IS_WINDOWS",
     "SIGMAP",
     "SYSTEM",
     "DaemonContext",
-    "IS_WINDOWS",
     "IS_macOS",
     "LockFailed",
     "Pidfile",
@@ -239,7 +239,7 @@ class DaemonContext:
             for _ in range(2):
                 if os.fork():
                     os._exit(0)
-                if not os.getsid(0) == os.getpid():
+                if os.getsid(0) != os.getpid():
                     os.setsid()
         os.chdir(self.workdir)
         if self.umask is not None:
@@ -456,8 +456,8 @@ def get_errno_name(n: int | str) -> int:
 
 
 @contextmanager
-def ignore_errno(*errnos: int | str, **kwargs: Any) -> Iterator[None]:
-    """Errors of the system with one of these numbers or names are ignored. ``types``: of which classes, by default all."""
+def ignore_errno(*errnos: int | str, **kwargs: Any) -> Generator[None]:
+    """Errors of the system with one of these numbers or names are ignored. ``types``: of which classes, default all."""
     types: Any = kwargs.get("types") or (Exception,)
     numbers = [get_errno_name(each) for each in errnos]
     try:
@@ -465,4 +465,3 @@ def ignore_errno(*errnos: int | str, **kwargs: Any) -> Iterator[None]:
     except types as error:
         if getattr(error, "errno", None) not in numbers:
             raise
-

@@ -130,9 +130,7 @@ def republish(
     _broker(producer).publish([_to(message.message, exchange, routing_key, remove_props or ())])
 
 
-def _to(
-    message: Message, exchange: str | None, routing_key: str | None, remove: Sequence[str] = ()
-) -> Message:
+def _to(message: Message, exchange: str | None, routing_key: str | None, remove: Sequence[str] = ()) -> Message:
     queue = routing_key or message.queue
     bare = {name: value for name, value in _BARE.items() if name in remove}
     if not exchange or exchange == message.queue:
@@ -297,9 +295,7 @@ def _filter(
             view = QueuedMessage(message, accepted)
             callback(found, view.decode(), view)
 
-    counts = move_messages(
-        broker, sources, decide, limit=limit, timeout=timeout, forever=forever, on_moved=moved
-    )
+    counts = move_messages(broker, sources, decide, limit=limit, timeout=timeout, forever=forever, on_moved=moved)
     found.count += counts.looked
     return found
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from re import Pattern
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from umbel.compat.celery.utils import imports
 from umbel.compat.celery.utils.serialization import strtobool
@@ -137,7 +137,7 @@ class BaseLoader:
             if kind not in types:
                 raise ValueError(f"{argument!r} has the unknown type {found[1]}")
             made = types[kind](value[found.end() :])
-            return name, tuple(made) if found[1] == "tuple" else made
+            return name, tuple(cast("list[Any]", made)) if found[1] == "tuple" else made
 
         return dict(map(read, args))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 from umbel.compat.celery.loaders.base import BaseLoader
@@ -24,7 +25,7 @@ class Loader(BaseLoader):
         """The settings in the module; raises ImportError where there is none, unless ``fail_silently``."""
         name = os.environ.get("CELERY_CONFIG_MODULE") or DEFAULT_CONFIG_MODULE
         try:
-            module = self.import_from_cwd(name)
+            module: ModuleType = self.import_from_cwd(name)
         except ModuleNotFoundError as error:
             if not fail_silently or error.name != name:
                 raise

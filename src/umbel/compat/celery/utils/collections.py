@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from heapq import heapify, heappop, heappush
 from queue import Empty
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from umbel.compat.celery.utils.functional import maybe_evaluate
 
@@ -30,8 +30,8 @@ __all__ = [
 
 def force_mapping(m: Any) -> Any:
     """A mapping as it is; of another object its attributes as one."""
-    m = maybe_evaluate(m)
-    return m if isinstance(m, Mapping) else DictAttribute(m)
+    found: Any = maybe_evaluate(m)
+    return cast("Mapping[Any, Any]", found) if isinstance(found, Mapping) else DictAttribute(found)
 
 
 def lpmerge(L: dict[Any, Any], R: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -116,7 +116,7 @@ class DictAttribute:
     iterkeys, itervalues, iteritems = keys, values, items
 
 
-MutableMapping.register(DictAttribute)
+cast("Any", MutableMapping).register(DictAttribute)
 
 
 class ChainMap(MutableMapping[Any, Any]):
@@ -315,14 +315,14 @@ class LimitedSet:
         heapify(self._heap)
 
     def update(self, other: Any) -> None:
-        """Add items, or the items of a dict or another set with their times. Raises ValueError for times that are none."""
+        """Add items, or those of a dict or another set with their times. Raises ValueError for times that are none."""
         if not other:
             return
         if isinstance(other, LimitedSet):
             other = other.as_dict()
         if isinstance(other, Mapping):
-            for item, at in other.items():
-                moment: Any = at.get("inserted") if isinstance(at, Mapping) else at
+            for item, at in cast("Mapping[Any, Any]", other).items():
+                moment: Any = cast("Mapping[str, Any]", at).get("inserted") if isinstance(at, Mapping) else at
                 if not isinstance(moment, float):
                     raise ValueError(f"the time of {item!r} is a Unix time as a float, not {moment!r}")
                 self.add(item, moment)

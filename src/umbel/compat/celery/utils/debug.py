@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from io import StringIO
 from types import FrameType
@@ -30,7 +30,7 @@ class Blocked(UmbelError):
 
 
 @contextmanager
-def blockdetection(timeout: float | None) -> Iterator[None]:
+def blockdetection(timeout: float | None) -> Generator[None]:
     """Raise in the code inside when it takes longer than ``timeout`` seconds; no limit for None or 0.
 
     Works in the main thread, by SIGALRM.
@@ -64,10 +64,10 @@ def memdump(samples: int = 10, file: TextIO | None = None) -> None:
     before = list(sample(_samples, samples))
     _samples.clear()
     if before:
-        print("- rss (sample):", file=out)  # noqa: T201 - this is what it is for
+        print("- rss (sample):", file=out)
         for memory in before:
-            print(f"-    > {memory},", file=out)  # noqa: T201
-    print(f"- rss (end): {mem_rss()}.", file=out)  # noqa: T201
+            print(f"-    > {memory},", file=out)
+    print(f"- rss (end): {mem_rss()}.", file=out)
 
 
 def sample(x: Sequence[T], n: int, k: int = 0) -> Iterator[T]:

@@ -45,7 +45,7 @@ class LRUCache(UserDict[Any, Any]):
         self.limit = limit
         self.mutex = threading.RLock()
         super().__init__()
-        self.data: OrderedDict[Any, Any] = OrderedDict()
+        self.data: OrderedDict[Any, Any] = OrderedDict()  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __getitem__(self, key: Any) -> Any:
         with self.mutex:
@@ -263,7 +263,7 @@ def uniq(it: Iterable[T]) -> Iterator[T]:
 
 def regen(it: Any) -> Any:
     """An iterable that can be gone through many times: lists and tuples as they are, of others what they gave."""
-    return it if isinstance(it, (list, tuple)) else _Regen(it)
+    return cast("list[Any]", it) if isinstance(it, (list, tuple)) else _Regen(it)
 
 
 class _Regen(UserList[Any]):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -81,7 +80,7 @@ def symbol_by_name(
 
 
 @contextmanager
-def cwd_in_path() -> Iterator[None]:
+def cwd_in_path() -> Generator[None]:
     """The working directory is first on the path meanwhile."""
     try:
         here = os.getcwd()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import multiprocessing.util
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
-
 from typing import Any
 
 from umbel.log import TASK_LOGGER
@@ -28,8 +27,12 @@ __all__ = [
 ]
 
 
-LOG_LEVELS: dict[Any, Any] = {**logging.getLevelNamesMapping()}
-LOG_LEVELS |= {number: logging.getLevelName(number) for number in set(LOG_LEVELS.values())}
+_NAMES = ("CRITICAL", "FATAL", "ERROR", "WARN", "WARNING", "INFO", "DEBUG", "NOTSET")
+
+LOG_LEVELS: dict[Any, Any] = {
+    **{name: getattr(logging, name) for name in _NAMES},
+    **{getattr(logging, name): name for name in _NAMES if name not in ("FATAL", "WARN")},
+}
 """Numbers of levels by their names, and names by their numbers."""
 
 RESERVED_LOGGER_NAMES = frozenset({"celery", "celery.task"})
@@ -48,7 +51,7 @@ def set_in_sighandler(value: bool) -> None:
 
 
 @contextmanager
-def in_sighandler() -> Iterator[None]:
+def in_sighandler() -> Generator[None]:
     """A handler of a signal runs meanwhile."""
     set_in_sighandler(True)
     try:

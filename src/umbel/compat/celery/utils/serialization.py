@@ -68,7 +68,7 @@ def create_exception_cls(name: str, module: str, parent: type[BaseException] | N
 def find_pickleable_exception(
     exc: BaseException, loads: Loads = pickle.loads, dumps: Dumps = pickle.dumps
 ) -> BaseException | None:
-    """``exc`` as one of its base classes, the nearest that can be pickled; None where there is none before Exception."""
+    """``exc`` as one of its base classes, the nearest that can be pickled; None where none before Exception can."""
     for kind in _bases(type(exc)):
         try:
             found = kind(*getattr(exc, "args", ()))

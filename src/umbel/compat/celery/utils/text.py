@@ -7,7 +7,7 @@ import re
 import textwrap
 from collections.abc import Callable, Mapping
 from re import Pattern
-from typing import Any
+from typing import Any, cast
 
 __all__ = [
     "abbr",
@@ -88,7 +88,8 @@ def pluralize(n: float, text: str, suffix: str = "s") -> str:
 def pretty(value: Any, width: int = 80, nl_width: int = 80, sep: str = "\n", **kw: Any) -> str:
     """A value formatted to be read; a dict begins on a line of its own."""
     if isinstance(value, dict):
-        return f"{sep} {pprint.pformat(value, 4, nl_width)[1:]}"
+        shown = pprint.pformat(cast("dict[Any, Any]", value), 4, nl_width)
+        return f"{sep} {shown[1:]}"
     return pprint.pformat(value, width=width, **kw)
 
 

@@ -7,10 +7,10 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 from umbel.compat.celery.local import Proxy
 
@@ -20,7 +20,7 @@ get_ident = threading.get_ident
 
 
 @contextmanager
-def default_socket_timeout(timeout: float | None) -> Iterator[None]:
+def default_socket_timeout(timeout: float | None) -> Generator[None]:
     """New sockets have this time-out, in seconds, meanwhile."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(timeout)
@@ -149,9 +149,10 @@ class LocalManager:
     """Empties several of them at once."""
 
     def __init__(self, locals: Any = None, ident_func: Callable[[], Any] | None = None) -> None:
-        self.locals: list[Any] = list(locals) if isinstance(locals, Iterable) and not isinstance(locals, Local) else (
-            [locals] if locals is not None else []
-        )
+        several = isinstance(locals, Iterable) and not isinstance(locals, Local)
+        self.locals: list[Any] = list(cast("Iterable[Any]", locals)) if several else []
+        if locals is not None and not several:
+            self.locals.append(locals)
         self.ident_func = ident_func or get_ident
 
     def get_ident(self) -> Any:
