@@ -77,6 +77,8 @@ def as_sent(task: Task[..., Any], args: Any, kwargs: Any, options: Mapping[str, 
 
 def apply_chord(whole: chord, options: Mapping[str, Any]) -> EagerResult[Any]:
     """Run the members of a chord, then its body; if one has failed, the body's error callbacks instead."""
+    from umbel.canvas.chain import eldest
+
     members, body = whole.header.apply(), whole.needed_body()
     failed = next((leaf for leaf in members.leaves() if not leaf.successful()), None)
     if failed is None:
@@ -84,10 +86,7 @@ def apply_chord(whole: chord, options: Mapping[str, Any]) -> EagerResult[Any]:
     else:
         error = ChordError(f"Dependency {failed.id} raised {failed.result!r}")
         result = _failed_body(whole, error, failed.traceback, options)
-    first = result
-    while first.parent is not None:
-        first = first.parent
-    first.parent = members
+    eldest(result).parent = members
     return result
 
 
