@@ -1,14 +1,14 @@
 """The clock by which Umbel judges what is due, the present moment as text, and time zones by their names.
 
-Whether a task is due or expired, and what a rate limit allows, is asked of ``now`` and ``monotonic`` here, so that tests
-can put another clock in their place (``umbel.testing.VirtualClock``). Waiting and leases go by ``time`` itself.
+Whether a task is due or expired, and what a rate limit allows, is asked of ``now`` and ``monotonic`` here, so that
+tests can put another clock in their place (``umbel.testing.VirtualClock``). Waiting and leases go by ``time`` itself.
 """
 
 from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -42,7 +42,7 @@ def monotonic() -> float:
 
 
 @contextmanager
-def use_clock(clock: Clock) -> Iterator[None]:
+def use_clock(clock: Clock) -> Generator[None]:
     """Go by ``clock`` meanwhile, in all threads of this process."""
     global _time, _monotonic
     before = _time, _monotonic

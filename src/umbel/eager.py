@@ -75,19 +75,19 @@ def as_sent(task: Task[..., Any], args: Any, kwargs: Any, options: Mapping[str, 
     return found[0], found[1]
 
 
-def apply_chord(whole: chord, options: Mapping[str, Any]) -> EagerResult[Any]:
-    """Run the members of a chord, then its body; if one has failed, the body's error callbacks instead."""
+def apply_chord(whole: chord, options: Mapping[str, Any], propagate: bool = True) -> EagerResult[Any]:
+    """Run the members of a chord, then its body; if one has failed, and ``propagate``, the body's error callbacks
+    instead."""
+    from umbel.canvas.chain import eldest
+
     members, body = whole.header.apply(), whole.needed_body()
     failed = next((leaf for leaf in members.leaves() if not leaf.successful()), None)
-    if failed is None:
-        result = body.apply((members.get(disable_sync_subtasks=False),), **options)
+    if failed is None or not propagate:
+        result = body.apply((members.get(disable_sync_subtasks=False, propagate=False),), **options)
     else:
         error = ChordError(f"Dependency {failed.id} raised {failed.result!r}")
         result = _failed_body(whole, error, failed.traceback, options)
-    first = result
-    while first.parent is not None:
-        first = first.parent
-    first.parent = members
+    eldest(result).parent = members
     return result
 
 

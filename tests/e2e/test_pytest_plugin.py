@@ -12,9 +12,13 @@ pytest_plugins = ["pytester"]
 PROJECT = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT / "src"))
+
+
 def run(pytester: pytest.Pytester, *arguments: str, plugin: str = "umbel.testing.plugin") -> pytest.RunResult:
     """pytest with the plugin, in whatever way it is installed."""
-    pytester.monkeypatch.setenv("PYTHONPATH", str(PROJECT / "src"))
     options = ("-p", "no:umbel", "-p", plugin, "-p", "no:cacheprovider", "--strict-markers", "-W", "error")
     return pytester.runpytest_subprocess(*options, *arguments)
 
@@ -203,5 +207,3 @@ def test_the_fixtures_are_those_of_the_documentation() -> None:
         celery_worker_parameters celery_worker_pool celery_enable_logging celery_includes celery_class_tasks
         use_celery_app_trap depends_on_current_app"""
     assert all(hasattr(celery_fixtures, name) for name in named.split())
-
-

@@ -16,7 +16,7 @@ import pytest
 
 from umbel import Umbel, chord, group
 from umbel.bootsteps import StartStopStep
-from umbel.errors import BrokerError, ConfigurationError, OperationalError, TimeoutError, UmbelError
+from umbel.errors import BrokerError, ConfigurationError, OperationalError, TaskRevokedError, TimeoutError, UmbelError
 from umbel.result import allow_join_result
 from umbel.testing import start_worker
 from umbel.testing.apps import app_for_tests
@@ -80,15 +80,18 @@ def test_processes_reach_the_memory_of_this_one(app: Umbel, pool: str) -> None:
         size = app.broker.size("celery")
         with pytest.raises(BrokerError, match="in the process that has the memory"):
             app.broker.lock("name", 1.0)
-        with pytest.raises(TimeoutError):
-            later.get(timeout=0.05)
+        with allow_join_result():
+            with pytest.raises(TimeoutError):
+                add.apply_async((9, 9), countdown=3600).get(timeout=0.05)
+            with pytest.raises(TaskRevokedError):
+                later.get(timeout=20)
         group_id = group(add.s(1, 1)).freeze().save()
         return value, size.delayed, app.AsyncResult(sent.id).state, later.whereabouts(), group_id
 
     with start_worker(app, pool=pool, concurrency=2):
         value, delayed, state, place, _ = ask.delay().get(timeout=20)
-        assert (value, delayed, state, place) == (5, 1, "SUCCESS", "delayed")
-    assert app.broker.size("celery").delayed == 1
+        assert (value, delayed, state, place) == (5, 1, "SUCCESS", "ended")
+    assert app.broker.size("celery").delayed == 2
     assert app.broker.revocations().since(0.0)[1]
 
 
@@ -104,7 +107,7 @@ def test_prefork_on_other_brokers(server: str, fresh_url: Callable[[str], str], 
             assert tasks["add"].delay(1, 1).get(timeout=20) == 2
 
 
-@pytest.mark.parametrize("pool", ["gevent", "eventlet"])
+@pytest.mark.parametrize("pool", ["gevent"])
 def test_pools_that_patch_need_an_importable_application(app: Umbel, pool: str, tmp_path: Path) -> None:
     if find_spec(pool) is None:
         pytest.skip(f"{pool} is not installed")
@@ -140,7 +143,7 @@ def open_files() -> Iterator[str]:
             continue
 
 
-@pytest.mark.parametrize("pool", ALL)
+@pytest.mark.parametrize("pool", ["solo", "prefork", "threads"])
 def test_nothing_is_left_behind(app: Umbel, pool: str, tmp_path: Path) -> None:
     tasks = define(app)
     with start_worker(app, pool=pool):
@@ -175,7 +178,7 @@ def test_running_tasks_are_given_back_after_the_timeout(app: Umbel, tmp_path: Pa
     before = len(psutil.Process().children(recursive=True))
     began = time.monotonic()
     with (
-        pytest.raises(TimeoutError, match="still running after 0.3 s"),
+        pytest.raises(TimeoutError, match=r"still running after 0\.3 s"),
         start_worker(app, pool="prefork", shutdown_timeout=0.3),
     ):
         long.delay()
@@ -228,7 +231,7 @@ def test_a_broker_that_cannot_be_reached(app: Umbel) -> None:
     with pytest.raises(OperationalError), start_worker(app, pool="prefork"):
         pass
     app.conf.update(broker_connection_retry_on_startup=True)
-    with pytest.raises(TimeoutError, match="was not ready in 0.5 s"), start_worker(app, start_timeout=0.5):
+    with pytest.raises(TimeoutError, match=r"was not ready in 0\.5 s"), start_worker(app, start_timeout=0.5):
         pass
 
 

@@ -67,6 +67,8 @@ def test_a_failed_member_fails_the_chord(app: Umbel, add: Any, fail: Any, told: 
         result.get()
     assert told == [(result.id, "ChordError")]
     assert [member.state for member in result.parent.results] == ["SUCCESS", "FAILURE"]
+    kinds = app.make_task(lambda values: [type(value).__name__ for value in values], name="kinds")
+    assert chord([add.s(1, 1), fail.s()]).apply(propagate=False, body=kinds.s()).get() == ["int", "ValueError"]
 
 
 def test_errors_are_raised_where_that_is_asked_for(app: Umbel, add: Any, fail: Any, told: list[Any]) -> None:

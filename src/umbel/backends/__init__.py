@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
 BUILTIN = {
     "memory": Builtin("umbel.backends.memory:MemoryBackend"),
-    "cache+memory": Builtin("umbel.backends.memory:MemoryBackend"),
     "disabled": Builtin("umbel.backends.disabled:DisabledBackend"),
     "sqlite": Builtin("umbel.backends.sql:SQLBackend"),
     "postgresql": Builtin("umbel.backends.sql:SQLBackend", "postgresql"),

@@ -168,10 +168,22 @@ class chord(Canvas):
             call.freeze(group_id=group_id, chord=carried, group_index=index)
             yield from call.emit(app, args, add_to_parent=False)
 
-    def apply(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
+    def apply(
+        self,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        propagate: bool = True,
+        body: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Run it here and now. ``propagate``: a failed member fails the body, otherwise its error is passed on as its
+        result."""
         from umbel.eager import apply_chord
 
-        return apply_chord(self.clone(args, kwargs), options)
+        copy = self.clone(args, kwargs)
+        if body is not None:
+            copy.body = call_of(body, "chord's body", self._app).clone()
+        return apply_chord(copy, options, propagate)
 
     def __call__(self, body: Any = None, **options: Any) -> Any:
         """Send it with this body."""

@@ -101,14 +101,16 @@ class Nursery:
         own, theirs = open_control()
         sys.stdout.flush()
         sys.stderr.flush()
-        gc.collect()
-        gc.freeze()
+        if not embedded:
+            gc.collect()
+            gc.freeze()
         parent = os.getpid()
         self.pid = _fork_quietly() if embedded else os.fork()
         if self.pid == 0:
             own.close()
             run_and_exit(lambda: NurseryProcess(theirs, body, parent, prepare).run())
-        gc.unfreeze()
+        if not embedded:
+            gc.unfreeze()
         self._attend(own, theirs)
 
     def _attend(self, own: socket.socket, theirs: socket.socket) -> None:

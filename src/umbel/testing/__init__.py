@@ -2,8 +2,8 @@
 
     from umbel.testing import InProcessWorker, assert_enqueued, start_worker
 
-Names are imported when they are first used. The fixtures for pytest are in ``umbel.testing.plugin``, which pytest finds by
-itself; those under Celery's names in ``umbel.testing.celery_fixtures``.
+Names are imported when they are first used. The fixtures for pytest are in ``umbel.testing.plugin``, which pytest finds
+by itself; those under Celery's names in ``umbel.testing.celery_fixtures``.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn, cast
 
@@ -27,12 +27,14 @@ def TestApp(
     broker: str | None = None,
     **kwargs: Any,
 ) -> Umbel:
-    """An application for tests, as Celery's ``TestApp``: with a ``memory://`` of its own where neither ``config`` nor
-    ``broker`` and ``backend`` say otherwise. It never sets up logging, so ``enable_logging`` and ``log`` have no effect."""
+    """An application for tests, as Celery's ``TestApp``, with a ``memory://`` of its own unless that is configured.
+
+    It never sets up logging: ``enable_logging`` and ``log`` have no effect.
+    """
     url = f"{_OWN}{os.getpid()}-{next(_numbers)}"
     given = {"broker_url": url, "result_backend": url, **kwargs.pop("changes", {}), **(config or {})}
     main = kwargs.pop("main", None) or name or "umbel.tests"
-    return Umbel(main, changes=given, broker=broker, backend=backend, **{"set_as_current": set_as_current, **kwargs})
+    return Umbel(main, changes=given, broker=broker, backend=backend, set_as_current=set_as_current, **kwargs)
 
 
 TestApp.__test__ = False  # pyright: ignore[reportFunctionMemberAccess] - nothing for pytest to collect
@@ -45,13 +47,14 @@ def app_for_tests(
     *,
     name: str = "umbel.tests",
     trap: bool = False,
-) -> Iterator[Umbel]:
+) -> Generator[Umbel]:
     """An application that is the current one meanwhile, and is closed in the end.
 
     ``config``: settings, before which the defaults of tests stand: ``memory://`` under a name of its own for broker and
     results. ``parameters``: of ``Umbel``. ``trap``: whoever asks for the current application gets an error instead.
     """
-    app = TestApp(name, config, **{**(parameters or {}), "set_as_current": False})
+    given: dict[str, Any] = {**(parameters or {}), "set_as_current": False}
+    app = TestApp(name, config, **given)
     with setup_default_app(app, trap):
         try:
             yield app
@@ -60,7 +63,7 @@ def app_for_tests(
 
 
 @contextmanager
-def current(app: Umbel) -> Iterator[None]:
+def current(app: Umbel) -> Generator[None]:
     """Make ``app`` the current application for a while."""
     before = default_app()
     set_default_app(app)
@@ -74,14 +77,14 @@ def current(app: Umbel) -> Iterator[None]:
 
 
 @contextmanager
-def set_trap(app: Umbel) -> Iterator[None]:
+def set_trap(app: Umbel) -> Generator[None]:
     """Have whoever asks for the current application get an error instead."""
     with current(cast("Umbel", Trap())):
         yield
 
 
 @contextmanager
-def setup_default_app(app: Umbel, use_trap: bool = False) -> Iterator[None]:
+def setup_default_app(app: Umbel, use_trap: bool = False) -> Generator[None]:
     """Make ``app`` the current application for a while, or with ``use_trap`` nobody."""
     with set_trap(app) if use_trap else current(app):
         yield
@@ -97,7 +100,7 @@ class Trap:
 
 
 def _close(app: Umbel) -> None:
-    urls = {app.conf.broker_url, app.conf.result_backend}
+    urls: list[Any] = [app.conf.broker_url, app.conf.result_backend]
     app.close()
     for url in urls:
         if isinstance(url, str) and url.startswith(_OWN):

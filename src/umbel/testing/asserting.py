@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -73,7 +73,7 @@ def assert_enqueued(
     ``args``, ``kwargs``: as they were passed, where given; tuples and lists are alike. ``count``: exactly so many, by
     default one or more. ``app``: default that of the task, else the current one. Returns the calls.
     """
-    app = app or getattr(task, "app", None) or get_current_app()
+    app = app or _app_of(task)
     return _expect(_Wanted(_name(task), args, kwargs, queue), count, waiting(app), app)
 
 
@@ -81,7 +81,7 @@ def assert_not_enqueued(
     task: Any = None, *, args: Any = ANY, kwargs: Any = ANY, queue: str | None = None, app: Umbel | None = None
 ) -> None:
     """Raise AssertionError if such a call waits in the queues; without ``task``, if any does."""
-    app = app or getattr(task, "app", None) or get_current_app()
+    app = app or _app_of(task)
     _expect(_Wanted(None if task is None else _name(task), args, kwargs, queue), 0, waiting(app), app)
 
 
@@ -94,13 +94,13 @@ def enqueued(
     queue: str | None = None,
     count: int | None = None,
     app: Umbel | None = None,
-) -> Iterator[list[Enqueued]]:
+) -> Generator[list[Enqueued]]:
     """Raise AssertionError at the end of the ``with`` block unless such calls were sent within it.
 
     The value is a list of all calls that were sent so far, on any broker and by any thread of this process, whether or
-    not they were run meanwhile; without ``task`` (and ``count``) they are only listed. The queue is told by routing key.
+    not they were run meanwhile; without ``task`` and ``count`` they are only listed. The queue is told by routing key.
     """
-    app = app or getattr(task, "app", None) or get_current_app()
+    app = app or _app_of(task)
     sent: list[Enqueued] = []
 
     def note(sender: Any, headers: Mapping[str, Any], body: Any, routing_key: str, **_: Any) -> None:
@@ -160,6 +160,10 @@ def _listed(calls: Iterable[Enqueued]) -> str:
 
 def _hint(app: Umbel) -> str:
     return "\ntask_always_eager is on, so tasks run at once and are not sent" if app.conf.task_always_eager else ""
+
+
+def _app_of(task: Any) -> Umbel:
+    return getattr(task, "app", None) or get_current_app()
 
 
 def _name(task: Any) -> str:

@@ -1,7 +1,7 @@
 """The fixtures for pytest under Celery's names, and the marker ``celery``.
 
-``pytest_plugins = ("umbel.testing.celery_fixtures",)`` in ``conftest.py``, or ``celery.contrib.pytest`` where Umbel stands
-for Celery. Their meaning is Celery's: see its page on testing.
+``pytest_plugins = ("umbel.testing.celery_fixtures",)`` in ``conftest.py``, or ``celery.contrib.pytest`` where Umbel
+stands for Celery. Their meaning is Celery's: see its page on testing.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def celery_app(
     from umbel.testing.apps import app_for_tests
 
     marker = request.node.get_closest_marker("celery")
-    config = {**celery_config, **(marker.kwargs if marker else {})}
+    config: dict[str, Any] = {**celery_config, **(marker.kwargs if marker else {})}
     with app_for_tests(config, celery_parameters, name="celery.tests", trap=use_celery_app_trap) as app:
         yield app
 

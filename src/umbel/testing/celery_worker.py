@@ -1,19 +1,14 @@
-"""``celery.contrib.testing.worker``: ``start_worker``, and what stands beside it there."""
+"""What ``celery.contrib.testing.worker`` has beside ``start_worker``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from umbel.testing.threaded import WorkerInThread as TestWorkController
-from umbel.testing.threaded import start_worker
-
 if TYPE_CHECKING:
     from umbel.app import Umbel
 
-__all__ = ["TestWorkController", "setup_app_for_worker", "start_worker"]
-
 
 def setup_app_for_worker(app: Umbel, loglevel: str | int, logfile: str) -> None:
-    """Make the application ready for a worker in this process; logging is left alone."""
+    """Make the application ready for a worker in this process, and the current one; logging is left alone."""
     app.finalize()
     app.set_current()

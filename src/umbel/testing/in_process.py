@@ -1,9 +1,9 @@
 """A worker without threads: it runs the next task when it is told to, here, and keeps its own time.
 
-Everything but the scheduling is the real thing: deliveries are claimed from the ``memory://`` broker and judged, pass the
-gates of limits and revocations, travel to an executor in this thread as packets, and their outcomes are settled, by the
-same code as in every worker. So retries, canvases, results, signals, acknowledgements and limits are what they are in
-production; only nothing happens by itself.
+Everything but the scheduling is the real thing: deliveries are claimed from the ``memory://`` broker and judged, pass
+the gates of limits and revocations, travel to an executor in this thread as packets, and their outcomes are settled, by
+the same code as in every worker. So retries, canvases, results, signals, acknowledgements and limits are what they are
+in production; only nothing happens by itself.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Run(Struct, frozen=True):
     """What became of one delivery.
 
     ``state``: that of the task (SUCCESS, FAILURE, RETRY, IGNORED, REJECTED), REVOKED for one that was revoked or had
-    expired, PARKED for one whose task is not known. ``at``: Unix time by the worker's clock. ``error``: the exception as
-    one line, or the reason; ``traceback`` as text.
+    expired, PARKED for one whose task is not known. ``at``: Unix time by the worker's clock. ``error``: the exception
+    as one line, or the reason; ``traceback`` as text.
     """
 
     id: str
@@ -66,8 +66,8 @@ class Run(Struct, frozen=True):
 class InProcessWorker:
     """Runs tasks of ``app``, whose broker must be ``memory://``, one after the other in the thread that asks for it.
 
-    ``queues``: names, default all configured. ``clock``: the virtual clock that holds from ``with`` on, by default a new
-    one that starts now. ``runs``: what became of all deliveries so far. Tasks are limited in time as a call in this
+    ``queues``: names, default all configured. ``clock``: the virtual clock that holds from ``with`` on, by default a
+    new one that starts now. ``runs``: what became of all deliveries so far. Tasks are limited in time as a call in this
     thread can be: soft limits hold, hard ones do not. Not to be used inside a task.
 
         with InProcessWorker(app) as worker:

@@ -62,7 +62,7 @@ def umbel_enable_logging() -> bool:
 def umbel_app(
     request: pytest.FixtureRequest, umbel_config: Mapping[str, Any], umbel_parameters: Mapping[str, Any]
 ) -> Iterator[Umbel]:
-    """An application for one test, with ``memory://`` of its own unless configured otherwise; the current one meanwhile.
+    """An application for one test, the current one meanwhile; with a ``memory://`` of its own unless configured.
 
     Settings: ``umbel_config``, and over them those of the markers ``@pytest.mark.umbel(setting=value)``.
     """

@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,9 @@ from umbel.backends.memory import MemoryBackend
 from umbel.brokers.memory import MemoryBroker
 from umbel.errors import ConfigurationError, TimeoutError, UmbelError
 from umbel.executors.lanes import find_lanes
-from umbel.result import allow_join_result
 from umbel.log.formatting import TextFormatter
 from umbel.nodenames import node_name
+from umbel.result import allow_join_result
 from umbel.signals import worker_process_init, worker_ready
 from umbel.testing.memory_sharing import MemoryServer
 from umbel.worker.stopping import Shutdown
@@ -48,7 +48,9 @@ class WorkerInThread:
     ``app``; ``worker``: the supervisor, None while it does not run; ``hostname``: its node name.
     """
 
-    def __init__(self, app: Umbel, *, hostname: str | None = None, shutdown_timeout: float = 10.0, **made_of: Any) -> None:
+    def __init__(
+        self, app: Umbel, *, hostname: str | None = None, shutdown_timeout: float = 10.0, **made_of: Any
+    ) -> None:
         """``made_of``: arguments of ``umbel.worker.supervisor.Worker``."""
         self.app = app
         self.hostname = node_name(hostname or f"test-{os.getpid()}-{next(_numbers)}@%h")
@@ -97,7 +99,8 @@ class WorkerInThread:
         patience = self.shutdown_timeout if timeout is None else timeout
         if self.worker is not None and not self._end(patience):
             raise TimeoutError(
-                f"tasks were still running after {patience} s and were given back; a longer shutdown_timeout lets them end"
+                f"tasks were still running after {patience} s and were given back; "
+                "a longer shutdown_timeout lets them end"
             )
 
     def _end(self, patience: float) -> bool:
@@ -159,8 +162,8 @@ class WorkerInThread:
             return
         if worker.kind.patch:
             raise ConfigurationError(
-                f"the processes of pool {worker.kind.name} are no forks of this one, so they cannot reach what is in its "
-                "memory: use another broker and result backend than memory://, such as sqlite:///file.db"
+                f"the processes of pool {worker.kind.name} are no forks of this one, so they cannot reach what is in "
+                "its memory: use another broker and result backend than memory://, such as sqlite:///file.db"
             )
         server = MemoryServer(app)
         opened.callback(server.close)
@@ -198,7 +201,7 @@ def start_worker(
     hostname: str | None = None,
     start_timeout: float = 30.0,
     **options: Any,
-) -> Iterator[WorkerInThread]:
+) -> Generator[WorkerInThread]:
     """Run a worker of ``app`` in a thread while the ``with`` block lasts; it takes tasks when the block begins.
 
     ``pool``: any; ``concurrency``, ``processes``: as on the command line. ``queues``: names, default all configured.
@@ -235,12 +238,13 @@ def start_worker(
 @contextmanager
 def worker_of_fixture(
     app: Umbel, includes: Iterable[str], pool: str, parameters: Mapping[str, Any], log: bool
-) -> Iterator[WorkerInThread]:
+) -> Generator[WorkerInThread]:
     """The worker of a fixture for pytest: modules to import before, its pool and further arguments of ``start_worker``,
     and whether it logs from INFO on."""
     for module in includes:
         importlib.import_module(module)
-    with start_worker(app, **{"pool": pool, "loglevel": "INFO" if log else None, **parameters}) as worker:
+    arguments: dict[str, Any] = {"pool": pool, "loglevel": "INFO" if log else None, **parameters}
+    with start_worker(app, **arguments) as worker:
         yield worker
 
 
@@ -265,7 +269,8 @@ def _name_app(app: Umbel, pool: str) -> None:
                 app.imported_as = f"{name}:{attribute}"
                 return
     raise ConfigurationError(
-        f"the pool {pool} starts a new interpreter that imports the application, but no module has it as a global variable"
+        f"the pool {pool} starts a new interpreter that imports the application, "
+        "but no module has it as a global variable"
     )
 
 
@@ -277,7 +282,7 @@ def _names(given: str | Sequence[str] | None) -> list[str] | None:
 
 
 @contextmanager
-def _logging(level: str | int | None, file: str | None) -> Iterator[None]:
+def _logging(level: str | int | None, file: str | None) -> Generator[None]:
     """Umbel's log at another level, and to a file as well, for a while."""
     logger = logging.getLogger("umbel")
     before = logger.level

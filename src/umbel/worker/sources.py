@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def open_source(
     kind: type[Lanes], app: Umbel, board: Board, lanes: int, hostname: str, *, embedded: bool = False
 ) -> ProcessSource:
-    """What starts executors with so many ``lanes`` of a ``kind``; while the process has one thread, unless the worker is
-    ``embedded`` in a process that has others for good.
+    """What starts executors with so many ``lanes`` of a ``kind``; while the process has one thread, unless the worker
+    is ``embedded`` in a process that has others for good.
 
     Raises ConfigurationError when the application was patched, or was imported before it could be.
     """
