@@ -65,7 +65,6 @@ MODULES: dict[str, str] = {
     "celery.bin.events": _NO_EVENTS,
     "celery.bin.list": _NO_COMMAND,
     "celery.bin.logtool": _NO_COMMAND,
-    "celery.bin.migrate": _NO_COMMAND,
     "celery.bin.upgrade": _NO_COMMAND,
     "celery.concurrency.asynpool": _OWN_POOLS,
     "celery.concurrency.base": _OWN_POOLS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn, cast
@@ -34,7 +35,15 @@ def TestApp(
     url = f"{_OWN}{os.getpid()}-{next(_numbers)}"
     given = {"broker_url": url, "result_backend": url, **kwargs.pop("changes", {}), **(config or {})}
     main = kwargs.pop("main", None) or name or "umbel.tests"
-    return Umbel(main, changes=given, broker=broker, backend=backend, set_as_current=set_as_current, **kwargs)
+    return _application_class()(
+        main, changes=given, broker=broker, backend=backend, set_as_current=set_as_current, **kwargs
+    )
+
+
+def _application_class() -> type[Umbel]:
+    """Celery's where that name means Umbel."""
+    found = getattr(sys.modules.get("celery"), "Celery", None)
+    return found if isinstance(found, type) and issubclass(found, Umbel) else Umbel
 
 
 TestApp.__test__ = False  # pyright: ignore[reportFunctionMemberAccess] - nothing for pytest to collect

@@ -91,8 +91,7 @@ class Celery(Umbel):
             tasks=tasks,
             autofinalize=autofinalize,
             strict_typing=strict_typing,
-            foreign_settings=["*"],
-            **kwargs,
+            **{"foreign_settings": ["*"], **kwargs},
         )
         self.conf.add_defaults(DEFAULTS)
         if config_source is not None:
