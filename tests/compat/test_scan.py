@@ -31,6 +31,7 @@ EXPECTED = {
     ("celery.py", 12, Level.MISSING, "celery.app.trace"),
     ("celery.py", 14, Level.MISSING, "app.control.conjure"),
     ("celery.py", 17, Level.DIFFERS, "celery.bootsteps.ConsumerStep"),
+    ("celery.py", 21, Level.DIFFERS, "app.add_periodic_task"),
     ("settings.py", 1, Level.MISSING, "setting CELERY_BROKER_URL"),
     ("settings.py", 2, Level.IGNORED, "setting CELERY_WORKER_STATE_DB"),
     ("settings.py", 3, Level.DIFFERS, "setting CELERY_TASK_SERIALISER"),

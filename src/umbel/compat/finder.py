@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -39,7 +39,7 @@ def install_as_celery() -> None:
             return
         for name in ALWAYS:
             _refuse_real(name)
-        small = [name for name in WHERE_NOT_INSTALLED if name not in sys.modules and PathFinder.find_spec(name) is None]
+        small = [name for name in WHERE_NOT_INSTALLED if importlib.util.find_spec(name) is None]
         sys.meta_path.insert(0, MirrorFinder((*ALWAYS, *small)))
     _make_default_apps_celery()
 
