@@ -99,9 +99,11 @@ def migrate(
     Brokers are applications, drivers or URLs. ``queues``: names, or new names by the old; by default all that the
     source can list. ``tasks``: only messages of these. ``copy``: leave the messages in the source as well. ``limit``:
     no more than that. The rest is as of ``move_messages``. Raises what the brokers raise; what was moved before stays
-    moved.
+    moved. Raises ConfigurationError where both are one broker.
     """
     with _opened(source) as old, _opened(to) as new:
+        if old is new or old.url == new.url:
+            raise ConfigurationError("source and destination are one broker; move_tasks moves between its queues")
         names: dict[str, str]
         if isinstance(queues, Mapping):
             names = dict(cast("Mapping[str, str]", queues))

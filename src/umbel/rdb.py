@@ -36,8 +36,14 @@ def _environment(name: str, default: str) -> str:
     return os.environ.get(f"UMBEL_{name}") or os.environ.get(f"CELERY_{name}") or default
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal():
+        raise ConfigurationError(f"UMBEL_RDB_PORT is the number of a port, not {text!r}")
+    return int(text)
+
+
 RDB_HOST = _environment("RDB_HOST", "127.0.0.1")
-RDB_PORT = int(_environment("RDB_PORT", str(DEFAULT_PORT)))
+RDB_PORT = _port(_environment("RDB_PORT", str(DEFAULT_PORT)))
 
 
 class Rdb(pdb.Pdb):

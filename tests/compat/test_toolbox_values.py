@@ -53,11 +53,10 @@ DAY = datetime.datetime(2020, 1, 2, 3, 4, 5, 6)
         (lambda: list(functional.uniq([1, 2, 1])), [1, 2]),
         (lambda: functional.first(lambda x: x > 1, [1, 2, 3]), 2),
         (lambda: [nodenames.nodesplit(x) for x in ("a", "a@b")], [(None, "a"), ("a", "b")]),
-        (lambda: nodenames.default_nodename("w"), f"celery@{'w'}"),
+        (lambda: nodenames.default_nodename("w"), "celery@w"),
         (lambda: nodenames.default_nodename("w@h"), "w@h"),
         (lambda: nodenames.node_format("%n %h %d %p %i %I", "w@h.x.y"), "w h.x.y x.y w@h.x.y 0 "),
         (lambda: nodenames.host_format("%n %h %d", "h.x.y"), "h h.x.y x.y"),
-        (lambda: nodenames.anon_nodename("h"), f"gen{os.getpid()}@h"),
         (lambda: nodenames.worker_direct("w@h").name, "w@h.dq2"),
         (lambda: nodenames.worker_direct("w@h").exchange.name, "C.dq2"),
         (lambda: [serialization.strtobool(x) for x in ("on", "No", 1)], [True, False, 1]),
@@ -78,7 +77,6 @@ DAY = datetime.datetime(2020, 1, 2, 3, 4, 5, 6)
         (lambda: imports.symbol_by_name("os.path.join"), os.path.join),
         (lambda: imports.symbol_by_name("os:getpid"), os.getpid),
         (lambda: imports.symbol_by_name("there.is.none", default=3), 3),
-        (lambda: imports.module_file(os), os.__file__),
         (lambda: imports.find_module("os"), os),
         (lambda: [states.precedence(x) for x in ("SUCCESS", "MINE", "PENDING")], [0, 2, 8]),
         (lambda: states.state("PENDING") < states.state("SUCCESS"), True),
@@ -264,6 +262,11 @@ def test_objects() -> None:
     with objects.FallbackContext(None, open, os.devnull) as made:
         assert not made.closed
     assert made.closed
+
+
+def test_names_of_here() -> None:
+    assert nodenames.anon_nodename("h") == f"gen{os.getpid()}@h"
+    assert imports.module_file(os) == os.__file__
 
 
 def test_task_names() -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from umbel.errors import BackendError
 from workers import Fleet, fleet, wait_for
 
 TIMEOUT = 20
@@ -84,12 +83,3 @@ def test_a_debugger_inside_a_task(workers: Fleet, tasks: ModuleType) -> None:
     assert "(umbel-rdb) 5" in said
     assert result.get(timeout=TIMEOUT) == 40
     wait_for(lambda: "session ended" in worker.output(), TIMEOUT)
-
-
-@pytest.mark.parametrize("system", ["rabbitmq"])
-def test_results_that_are_answers_cannot_tell_a_task(tasks: ModuleType) -> None:
-    app = tasks.app
-    app.close()
-    app.conf.result_backend = "rpc://"
-    with pytest.raises(BackendError, match="another"):
-        tasks.until_aborted.AsyncResult("some-id").abort()

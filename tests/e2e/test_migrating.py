@@ -12,7 +12,7 @@ from umbel import Umbel
 from umbel.brokers import open_broker
 from umbel.brokers.base import Broker, Options
 from umbel.compat.celery.contrib import migrate as celery_migrate
-from umbel.errors import OperationalError
+from umbel.errors import ConfigurationError, OperationalError
 from umbel.message import Message
 from umbel.migrating import StopMoving, migrate, move_messages, move_tasks
 from umbel.queues import Queue
@@ -178,6 +178,12 @@ def test_nothing_leaves_for_a_broker_that_cannot_be_reached(place: Place) -> Non
         with pytest.raises(OperationalError):
             migrate(old, nowhere)
         assert ids(old.broker, "celery") == sent
+
+
+def test_a_broker_is_not_migrated_to_itself(place: Place) -> None:
+    url = place("sqlite")
+    with pytest.raises(ConfigurationError, match="one broker"):
+        migrate(url, url)
 
 
 def test_by_urls_and_a_copy(place: Place) -> None:

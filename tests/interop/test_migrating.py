@@ -14,6 +14,4 @@ def test_a_celery_message_is_still_one_after_it_was_moved(both: Rig) -> None:
     assert move_tasks(app, "moved", ids={moved}).moved == 1
     both.celery_worker("-Q", "moved")
     assert client.get(moved, timeout=TIMEOUT)["value"] == "grün é中😀"
-    assert both.runs_of(stays) == {}
-    both.celery_worker("-Q", "celery")
-    assert client.value(stays) == 2
+    assert [message.id for message in app.broker.peek("celery")] == [stays]

@@ -8,7 +8,7 @@ import pytest
 
 from umbel import Umbel
 from umbel.abortable import AbortableAsyncResult, AbortableTask
-from umbel.errors import NoBackend
+from umbel.errors import BackendError, NoBackend
 
 
 @pytest.fixture
@@ -63,3 +63,11 @@ def test_without_a_result_store_it_is_refused() -> None:
     with pytest.raises(NoBackend, match="result_backend"):
         work.AsyncResult("one").abort()
     assert work.apply().get() is False
+
+
+def test_results_that_are_answers_cannot_tell_a_task() -> None:
+    app = Umbel(broker="amqp://127.0.0.1:1//", backend="rpc://", set_as_current=False)
+    result = AbortableAsyncResult[Any]("one", app=app)
+    assert not result.is_aborted()
+    with pytest.raises(BackendError, match="another"):
+        result.abort()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -77,10 +76,9 @@ class BaseSchedule:
         """``dt`` in the schedule's time zone."""
         return self.maybe_make_aware(dt).astimezone(self.tz)
 
-    @abstractmethod
     def remaining_estimate(self, last_run_at: datetime.datetime) -> datetime.timedelta:
-        """Time from now to the next run after ``last_run_at``; negative when that is in the past."""
-        raise NotImplementedError
+        """Override: time from now to the next run after ``last_run_at``; negative when that is in the past."""
+        raise NotImplementedError(f"{type(self).__name__} has no remaining_estimate()")
 
     def is_due(self, last_run_at: datetime.datetime) -> tuple[bool, float]:
         """Whether to run now, and in how many seconds to ask again, as a ``schedstate``."""

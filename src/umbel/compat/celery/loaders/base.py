@@ -107,7 +107,8 @@ class BaseLoader:
         if not name:
             return None
         self.configured = True
-        return vars(self.import_from_cwd(name))
+        module: ModuleType = self.import_from_cwd(name)
+        return vars(module)
 
     def cmdline_config_parser(
         self,
