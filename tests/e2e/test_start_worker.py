@@ -128,11 +128,33 @@ def test_pools_that_patch_need_an_importable_application(app: Umbel, pool: str, 
     importable.app.close()
 
 
-def left() -> tuple[set[str], list[int], list[str], int]:
-    """Threads, processes, open files and the level of the log."""
-    threads = {thread.name for thread in threading.enumerate()}
-    children = sorted(child.pid for child in psutil.Process().children(recursive=True))
-    return threads, children, sorted(open_files()), logging.getLogger("umbel").level
+class Traces:
+    """What there is of a worker in this process beyond what was there before."""
+
+    def __init__(self) -> None:
+        self._threads, self._files = set(threading.enumerate()), set(open_files())
+        self._children = set(children())
+        self._level = logging.getLogger("umbel").level
+        self._executors: set[int] = set()
+
+    def note_processes(self) -> None:
+        """These must have gone in the end."""
+        self._executors = set(children()) - self._children
+
+    def assert_gone(self) -> None:
+        try:
+            wait_for(lambda: not any(self._found()))
+        except AssertionError:
+            raise AssertionError(self._found()) from None
+        assert logging.getLogger("umbel").level == self._level
+
+    def _found(self) -> tuple[set[threading.Thread], set[int], set[str]]:
+        alive = {pid for pid in self._executors if psutil.pid_exists(pid)}
+        return set(threading.enumerate()) - self._threads, alive, set(open_files()) - self._files
+
+
+def children() -> list[int]:
+    return [child.pid for child in psutil.Process().children(recursive=True)]
 
 
 def open_files() -> Iterator[str]:
@@ -148,11 +170,12 @@ def test_nothing_is_left_behind(app: Umbel, pool: str, tmp_path: Path) -> None:
     tasks = define(app)
     with start_worker(app, pool=pool):
         tasks["add"].delay(1, 1).get(timeout=20)
-    before = left()
+    traces = Traces()
     for log in (None, str(tmp_path / "worker.log")):
         with start_worker(app, pool=pool, loglevel="INFO", logfile=log):
             tasks["spread"].delay(3).get(timeout=20)
-    wait_for(lambda: left() == before, 10, f"{before}")
+            traces.note_processes()
+        traces.assert_gone()
     text = (tmp_path / "worker.log").read_text()
     assert "ready" in text and "task succeeded" in text
 
@@ -161,10 +184,11 @@ def test_nothing_is_left_behind_by_a_test_that_fails(app: Umbel) -> None:
     add = define(app)["add"]
     with start_worker(app, pool="prefork"):
         add.delay(1, 1).get(timeout=20)
-    before = left()
+    traces = Traces()
     with pytest.raises(KeyError, match="own"), start_worker(app, pool="prefork"):
+        traces.note_processes()
         raise KeyError("own")
-    wait_for(lambda: left() == before, 10, f"{before}")
+    traces.assert_gone()
 
 
 def test_running_tasks_are_given_back_after_the_timeout(app: Umbel, tmp_path: Path) -> None:
@@ -175,7 +199,7 @@ def test_running_tasks_are_given_back_after_the_timeout(app: Umbel, tmp_path: Pa
         mark.touch()
         time.sleep(60)
 
-    before = len(psutil.Process().children(recursive=True))
+    traces = Traces()
     began = time.monotonic()
     with (
         pytest.raises(TimeoutError, match=r"still running after 0\.3 s"),
@@ -183,9 +207,10 @@ def test_running_tasks_are_given_back_after_the_timeout(app: Umbel, tmp_path: Pa
     ):
         long.delay()
         wait_for(mark.exists)
+        traces.note_processes()
     assert time.monotonic() - began < 30
     assert app.broker.size("celery").ready == 1
-    assert len(psutil.Process().children(recursive=True)) == before
+    traces.assert_gone()
 
 
 def test_a_warm_stop_waits_for_what_runs(app: Umbel, tmp_path: Path) -> None:
@@ -208,13 +233,13 @@ def test_what_keeps_a_worker_from_starting_is_raised(app: Umbel) -> None:
         def start(self, worker: Any) -> None:
             raise OSError("no such device")
 
-    before = threading.active_count()
+    traces = Traces()
     with pytest.raises(ConfigurationError, match="unknown pool"), start_worker(app, pool="nothing"):
         pass
     app.steps["worker"].add(Broken)
     with pytest.raises(UmbelError, match="no such device"), start_worker(app):
         pass
-    assert threading.active_count() == before
+    traces.assert_gone()
 
 
 def test_a_worker_that_does_not_answer_fails_the_ping_check(app: Umbel) -> None:
@@ -268,6 +293,7 @@ def test_signals_of_this_process_stay_as_they_are(app: Umbel) -> None:
     def handlers() -> list[Any]:
         return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD)]
 
+    faulthandler.unregister(signal.SIGUSR1)
     before = handlers(), gc.get_threshold(), gc.get_freeze_count()
     with start_worker(app, pool="prefork"):
         assert (handlers(), gc.get_threshold(), gc.get_freeze_count()) == before

@@ -33,6 +33,7 @@ from umbel.worker.supervisor import Worker
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
+    from umbel.executors.lanes.base import Lanes
 
 PING = "celery.ping"
 """The task by which a worker is asked whether it works; Celery's name."""
@@ -49,14 +50,20 @@ class WorkerInThread:
     """
 
     def __init__(
-        self, app: Umbel, *, hostname: str | None = None, shutdown_timeout: float = 10.0, **made_of: Any
+        self,
+        app: Umbel,
+        *,
+        pool: str,
+        hostname: str | None = None,
+        shutdown_timeout: float = 10.0,
+        **made_of: Any,
     ) -> None:
-        """``made_of``: arguments of ``umbel.worker.supervisor.Worker``."""
+        """``made_of``: further arguments of ``umbel.worker.supervisor.Worker``."""
         self.app = app
         self.hostname = node_name(hostname or f"test-{os.getpid()}-{next(_numbers)}@%h")
         self.shutdown_timeout = shutdown_timeout
         self.worker: Worker | None = None
-        self._made_of = made_of
+        self._made_of: dict[str, Any] = {"pool": pool, **made_of}
         self._thread: threading.Thread | None = None
         self._changed = threading.Event()
         self._error: BaseException | None = None
@@ -68,13 +75,15 @@ class WorkerInThread:
         """Returns when it takes tasks. Raises TimeoutError, and what keeps it from starting."""
         app = self.app
         app.finalize()
-        worker = Worker(app, hostname=self.hostname, embedded=True, **self._made_of)
+        kind = find_lanes(self._made_of["pool"])
         self._changed.clear()
         self._error = None
         with ExitStack() as opened:
-            if worker.kind.patch:
-                _name_app(app, worker.kind.name)
-            self._share_memory(worker, opened)
+            if kind.patch:
+                _name_app(app, kind.name)
+            if not kind.in_supervisor:
+                self._share_memory(kind, opened)
+            worker = Worker(app, hostname=self.hostname, embedded=True, **self._made_of)
             self.worker, self._thread = worker, threading.Thread(target=self._run, args=(worker,), name="umbel-worker")
             ready = threading.Event()
 
@@ -154,15 +163,13 @@ class WorkerInThread:
         finally:
             self._changed.set()
 
-    def _share_memory(self, worker: Worker, opened: ExitStack) -> None:
+    def _share_memory(self, kind: type[Lanes], opened: ExitStack) -> None:
         app = self.app
-        if worker.kind.in_supervisor:
-            return
         if not isinstance(app.broker, MemoryBroker) and not isinstance(app.backend, MemoryBackend):
             return
-        if worker.kind.patch:
+        if kind.patch:
             raise ConfigurationError(
-                f"the processes of pool {worker.kind.name} are no forks of this one, so they cannot reach what is in "
+                f"the processes of pool {kind.name} are no forks of this one, so they cannot reach what is in "
                 "its memory: use another broker and result backend than memory://, such as sqlite:///file.db"
             )
         server = MemoryServer(app)
