@@ -91,7 +91,8 @@ class Celery(Umbel):
             tasks=tasks,
             autofinalize=autofinalize,
             strict_typing=strict_typing,
-            **{"foreign_settings": ["*"], **kwargs},
+            foreign_settings=kwargs.pop("foreign_settings", None) or ["*"],
+            **kwargs,
         )
         self.conf.add_defaults(DEFAULTS)
         if config_source is not None:
