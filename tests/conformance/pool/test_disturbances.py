@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -111,10 +110,12 @@ def shutdowns(stage: Stage, number: int) -> None:
 def soft_shutdowns(stage: Stage) -> None:
     """One task takes longer than the time that is given, and is run again."""
     for _ in range(stage.rounds):
-        slow = stage.load.send(stage.tasks.record, 2.0)
+        slow = stage.load.send(stage.tasks.record, 3.0)
         wait_for(lambda slow=slow: slow in stage.ledger.begun(), TIMEOUT, "the slow one runs")
-        shutdowns(stage, signal.SIGQUIT)
+        assert stage.worker.stop(signal.SIGQUIT) == 0, stage.worker.output()[-3000:]
         assert slow not in stage.ledger.ended()
+        stage.start_worker()
+        stage.await_ended(5)
 
 
 # -- processes and lanes come and go --
@@ -173,9 +174,7 @@ DISTURBANCES = [
         "whole workers are killed", whole_workers_are_killed, environment=SHORT_LEASE, kills=True, vanishing=True
     ),
     Disturbance("warm shutdown", partial(shutdowns, number=signal.SIGTERM)),
-    Disturbance(
-        "soft shutdown", soft_shutdowns, environment={"UMBEL_WORKER_SOFT_SHUTDOWN_TIMEOUT": "0.5"}, kills=True
-    ),
+    Disturbance("soft shutdown", soft_shutdowns, environment={"UMBEL_WORKER_SOFT_SHUTDOWN_TIMEOUT": "0.5"}, kills=True),
     Disturbance("cold shutdown", partial(shutdowns, number=signal.SIGQUIT), kills=True),
     Disturbance("replacement", replacement, ("--max-tasks-per-child", "10")),
     Disturbance(
@@ -217,4 +216,4 @@ def test_nothing_is_lost_and_nothing_is_left_behind(
         stage.reckon(kills=disturbance.kills, vanishing=disturbance.vanishing)
         if disturbance.steady:
             stage.await_as_before(before)
-        stage.stop_all()
+        stage.stop_all(vanishing=disturbance.vanishing)
