@@ -15,36 +15,39 @@ PATIENCE = 2.0
 
 
 class Inside(AbstractContextManager[None]):
-    """A context for calls of the library: any number of threads are inside at a time, but for the moment of a fork."""
+    """A context for calls of the library, not to be nested: any number of threads are inside at a time, but for the
+    moment of a fork."""
 
     def __init__(self) -> None:
         self._renew()
         os.register_at_fork(before=self._close, after_in_parent=self._open, after_in_child=self._renew)
 
     def _renew(self) -> None:
-        self._lock = threading.Lock()
-        self._empty = threading.Condition(self._lock)
+        self._changed = threading.Condition()
         self._count = 0
-        self._waits = False
+        self._forks = 0
 
     def __enter__(self) -> None:
-        with self._lock:
+        with self._changed:
+            while self._forks:
+                self._changed.wait()
             self._count += 1
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
+        with self._changed:
             self._count -= 1
-            if self._waits and not self._count:
-                self._empty.notify_all()
+            if self._forks and not self._count:
+                self._changed.notify_all()
 
     def _close(self) -> None:
-        self._lock.acquire()
-        self._waits = True
-        self._empty.wait_for(lambda: not self._count, PATIENCE)
+        self._changed.acquire()
+        self._forks += 1
+        self._changed.wait_for(lambda: not self._count, PATIENCE)
 
     def _open(self) -> None:
-        self._waits = False
-        self._lock.release()
+        self._forks -= 1
+        self._changed.notify_all()
+        self._changed.release()
 
 
 SQLITE = Inside()
