@@ -1,7 +1,7 @@
 """Every pool under load x everything that can happen to it: nothing is lost, nothing is done twice but what a killed
 process could not report any more, and nothing is left behind.
 
-``UMBEL_MATRIX_ROUNDS=10`` does each harm ten times, to all forms of the pools; ``UMBEL_MATRIX_SYSTEMS=redis,rabbitmq``
+``UMBEL_TEST_ROUNDS=10`` does each harm ten times, to all forms of the pools; ``UMBEL_TEST_SYSTEMS=redis,rabbitmq``
 names the brokers (sqlite, redis, postgresql, mariadb, rabbitmq).
 """
 
@@ -23,8 +23,8 @@ from conformance.pool.pools import POOLS, PoolCase
 from conformance.pool.stage import TIMEOUT, Stage
 from workers import WorkerProcess, wait_for
 
-ROUNDS = int(os.environ.get("UMBEL_MATRIX_ROUNDS", "1"))
-SYSTEMS = os.environ.get("UMBEL_MATRIX_SYSTEMS", "redis").split(",")
+ROUNDS = int(os.environ.get("UMBEL_TEST_ROUNDS", "1"))
+SYSTEMS = os.environ.get("UMBEL_TEST_SYSTEMS", "redis").split(",")
 CASES = POOLS if ROUNDS > 1 else [pool for pool in POOLS if "two processes" not in pool.id]
 
 SOLO = "solo has no process for its tasks that could be killed"
