@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from umbel.backends.base import Part, Result
 from umbel.backends.redis_results import milliseconds_of, part_arguments, result_key
 from umbel.brokers.base import Action, Settlement
-from umbel.brokers.redis_keys import Source
+from umbel.brokers.redis.keys import Source
 from umbel.message import now
 
 if TYPE_CHECKING:
-    from umbel.brokers.redis import RedisBroker
+    from umbel.brokers.redis.broker import RedisBroker
 
 
 class Settling:

@@ -6,8 +6,8 @@ numbers: envelopes pass through undecoded. Arguments are listed at the top of ea
 
 from __future__ import annotations
 
-from umbel.brokers.redis_keys import RETURNED, SEPARATOR, UNIQUE
-from umbel.brokers.redis_link import Script
+from umbel.brokers.redis.keys import RETURNED, SEPARATOR, UNIQUE
+from umbel.brokers.redis.link import Script
 
 _DELAY = """
 -- Who sleeps until the next due time is told when there is an earlier one.
