@@ -91,7 +91,8 @@ def show_task(bar: Bar, meta: Meta) -> None:
     if meta.ready:
         bar.show(1, 1, meta.status)
         return
-    info = cast("dict[str, Any]", meta.result) if isinstance(meta.result, dict) else {}
+    tells = isinstance(meta.result, dict)
+    info = cast("dict[str, Any]", meta.result) if tells else {}
     if _is_number(info.get("current")):
         total = info.get("total")
         notes = [f"{name}={value}" for name, value in info.items() if name not in _QUIET]

@@ -131,12 +131,13 @@ def test_progress_is_seen_on_the_way(sender: Sender, group: Make, app: Umbel, mo
     whole = group(2)
     one = app.AsyncResult(whole[0].id, task_name="encode")
     sender.store(one.id, "PROGRESS", {"current": 1, "total": 4, "percent": 25.0})
+    eventually(lambda: one.state == "PROGRESS")
     with pytest.raises(TimeoutError):
-        one.get(timeout=1.0, progress=True)
+        one.get(timeout=0.3, progress=True)
     sender.store(one.id, "SUCCESS", 1)
     assert one.get(timeout=30, progress=True) == 1
     with pytest.raises(TimeoutError):
-        whole.get(timeout=1.0, progress=True)
+        whole.get(timeout=0.1, progress=True)
     sender.store(whole[1].id, "SUCCESS", 2)
     assert whole.get(timeout=30, progress=True) == [1, 2]
     shown = [line.rpartition(" after ")[0] for line in written.getvalue().splitlines()]
