@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from umbel.autoscaling import Autoscaler as Autoscaler
     from umbel.bug_report import bugreport as bugreport
     from umbel.canvas import Signature as Signature
+    from umbel.canvas import StampingVisitor as StampingVisitor
     from umbel.canvas import chain as chain
     from umbel.canvas import chord as chord
     from umbel.canvas import chunks as chunks
@@ -93,6 +94,7 @@ _HOMES = {
     "EagerResult": "result",
     "allow_join_result": "joining",
     "Signature": "canvas",
+    "StampingVisitor": "canvas",
     "maybe_signature": "canvas",
     "signature": "canvas",
     "subtask": "canvas",
@@ -117,6 +119,7 @@ __all__ = [
     "Retry",
     "Signature",
     "SoftTimeLimitExceeded",
+    "StampingVisitor",
     "Task",
     "TimeoutError",
     "Umbel",

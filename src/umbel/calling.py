@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from umbel import result
 from umbel.options import TaskOptions
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from umbel.task import Task
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 class CallableTask(TaskOptions, Generic[P, R]):
@@ -192,7 +195,7 @@ class CallableTask(TaskOptions, Generic[P, R]):
         kwargs: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
         **more: Any,
-    ) -> Signature:
+    ) -> Signature[..., R]:
         """A call as data; ``immutable=True`` ignores what it is called with."""
         from umbel.canvas.signature import Signature
 
@@ -200,11 +203,19 @@ class CallableTask(TaskOptions, Generic[P, R]):
 
     subtask = signature
 
-    def s(self, *args: Any, **kwargs: Any) -> Signature:
+    @overload
+    def s(self: CallableTask[Concatenate[A, Q], R], *args: Q.args, **kwargs: Q.kwargs) -> Signature[[A], R]: ...
+    @overload
+    def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[[], R]: ...
+    @overload
+    def s(self: CallableTask[Concatenate[A, B, Q], R], *args: Q.args, **kwargs: Q.kwargs) -> Signature[[A, B], R]: ...
+    @overload
+    def s(self, *args: Any, **kwargs: Any) -> Signature[..., R]: ...
+    def s(self, *args: Any, **kwargs: Any) -> Signature[..., R]:
         """A call with these arguments (which may be partial) as data."""
         return self.signature(args, kwargs)
 
-    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature:
+    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[..., R]:
         """A call with exactly these arguments as data."""
         return self.signature(args, kwargs, immutable=True)
 

@@ -144,7 +144,7 @@ class Task(CallableTask[P, R]):
         kwargs: Mapping[str, Any] | None = None,
         queue: str | None = None,
         **extra_options: Any,
-    ) -> Signature:
+    ) -> Signature[..., R]:
         """The present call as data, with other arguments or options where given."""
         from umbel.retrying import signature_from_request
 
@@ -198,9 +198,9 @@ class Task(CallableTask[P, R]):
 
     def on_replace(self, sig: Any) -> Any:
         """Called by ``replace`` with what is to run instead; must end in ``return super().on_replace(sig)``."""
-        from umbel.canvas.replacing import put_in_place
+        from umbel.canvas.replacing import send_replacement
 
-        return put_in_place(self, sig)
+        return send_replacement(self, sig)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return find_task, (self.name, self.app.main)
