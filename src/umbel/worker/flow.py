@@ -272,6 +272,11 @@ class Flow:
         with self._lock:
             return {job.message.id for job in self.dispatcher.jobs() if job.message.id in task_ids}
 
+    def messages(self) -> list[Message]:
+        """What is held here, begun or not. Any thread."""
+        with self._lock:
+            return [job.message for job in self.dispatcher.jobs()]
+
     def busy(self) -> bool:
         """Whether anything is held that has not ended."""
         with self._lock:
