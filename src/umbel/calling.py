@@ -133,7 +133,7 @@ class CallableTask(TaskOptions, Generic[P, R]):
     def _apply_instead(self, args: Any, kwargs: Any, options: dict[str, Any]) -> AsyncResult[R]:
         from umbel.eager import as_sent
 
-        args, kwargs = as_sent(cast("Any", self), args, kwargs, options)
+        args, kwargs = as_sent(self._whole, args, kwargs, options)
         done = self.apply(args, kwargs, **options)
         self.app.adopt(done, options)
         return done
