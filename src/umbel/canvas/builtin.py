@@ -11,7 +11,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
 from umbel import followups
-from umbel.canvas.checking import several, singles
+from umbel.canvas.checking import errbacks_of
 from umbel.canvas.members import FINISH, fallout
 from umbel.canvas.signature import Signature, signature
 from umbel.canvas.storing import resolved
@@ -149,16 +149,10 @@ def _fail(app: Umbel, request: Request, call: Signature, error: Exception) -> No
     for result in results:
         followups.store(request, app.backend, result)
     request.parts = (*request.parts, *parts)
-    errbacks: list[Any] = []
-    for single in singles(call):
-        options: Mapping[str, Any] = single.get("options") or {}
-        for errback in several(options.get("link_error")):
-            if errback not in errbacks:
-                errbacks.append(errback)
     failed = Request(
         id=call.frozen_id or request.id,
         task=call.task,
-        errbacks=errbacks,
+        errbacks=errbacks_of(call),
         root_id=request.root_id,
         parent_id=request.parent_id,
         hostname=request.hostname,
