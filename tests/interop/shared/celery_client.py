@@ -80,7 +80,19 @@ def revoke(task_id: str) -> dict[str, Any]:
     return {"id": task_id}
 
 
-COMMANDS = {"send": send, "get": get, "count": count, "chain": chain, "group": group, "revoke": revoke}
+def revoke_by_stamped_headers(headers: dict[str, Any]) -> dict[str, Any]:
+    return {"replies": app.control.revoke_by_stamped_headers(headers, reply=True, limit=1, timeout=20)}
+
+
+COMMANDS = {
+    "send": send,
+    "get": get,
+    "count": count,
+    "chain": chain,
+    "group": group,
+    "revoke": revoke,
+    "revoke_by_stamped_headers": revoke_by_stamped_headers,
+}
 
 print(json.dumps("ready"), flush=True)
 for line in sys.stdin:
