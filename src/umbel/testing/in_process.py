@@ -128,9 +128,9 @@ class InProcessWorker:
         opened.callback(end.close)
         self._handle = ExecutorHandle(0, channel)
         self._executor = _Executor(self.app, end, board, 0, self.hostname)
-        self.flow = flow = Flow(self.app, board, lambda: [self._handle], _nothing, _nothing, _raise, self)
+        journal = _Recorder(self.app, self.runs)
+        self.flow = flow = Flow(self.app, board, lambda: [self._handle], _nothing, _nothing, _raise, self, journal)
         opened.callback(flow.close)
-        flow.journal = _Recorder(self.app, self.runs)
         flow.on_executor_started(self._handle)
         self._handle.allowance = UNLIMITED
 
