@@ -18,6 +18,7 @@ from umbel.middleware import Middleware
 from umbel.request import Request
 from umbel.sending import prepare
 from umbel.signals import before_task_publish
+from umbel.testing import VirtualClock
 
 COUNT = 6
 
@@ -66,8 +67,7 @@ SHAPES: dict[str, Make] = {
 def both(app: Umbel, make: Make, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Any], list[Any]]:
     canvas = make(app.tasks["add"])
     canvas.freeze()
-    with monkeypatch.context() as changed:
-        changed.setattr("umbel.message.time.time", lambda: 1e9)
+    with VirtualClock(1e9), monkeypatch.context() as changed:
         made = [shown(message) for message in canvas.messages(app)[0]]
         changed.setattr(bulk.Alike, "message", lambda *_: None)
         return made, [shown(message) for message in canvas.messages(app)[0]]
