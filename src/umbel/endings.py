@@ -14,7 +14,7 @@ from msgspec import Struct
 from umbel import followups
 from umbel.backends.base import Meta, Part, Result
 from umbel.brokers.base import Action
-from umbel.canvas.members import part_of
+from umbel.canvas.members import lost, part_of
 from umbel.codecs.exceptions import encode_exception
 from umbel.errors import Ignore, Reject, Replaced, Retry, TaskError, TaskRevokedError, TimeLimitExceeded
 from umbel.failures import ExceptionInfo, error_text, release, storable, traceback_text
@@ -147,8 +147,19 @@ def _untellable(app: Umbel, task: Task[..., Any], request: Request, error: BaseE
         publish=request.publish,
         runtime=runtime,
         error_repr=error_text(value),
-        parts=part_of(app, request, "FAILURE", plain) if request.chord else (),
+        parts=_untold_parts(app, request, plain),
     )
+
+
+def _untold_parts(app: Umbel, request: Request, plain: Any) -> tuple[Part, ...]:
+    """What chords are told where telling it failed before."""
+    parts = part_of(app, request, "FAILURE", plain) if request.chord else ()
+    if request.chain and not request.is_eager:
+        try:
+            parts = (*parts, *followups.fail_rest_of_chain(app, request, plain, "", app.date_done()))
+        except Exception:
+            log.exception("who waits for the rest of a chain is not told: task=%s id=%s", request.task, request.id)
+    return parts
 
 
 def _raised(
@@ -364,4 +375,5 @@ def unreadable(app: Umbel, message: Message, error: Exception) -> Outcome:
         action=Action.DEAD_LETTER,
         reason=reason,
         error_repr=error_text(error),
+        parts=lost(app, message, error).parts,
     )

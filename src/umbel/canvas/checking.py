@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -67,11 +68,13 @@ def exceeds(call: Mapping[str, Any], count: int) -> bool:
 
 
 def check(app: Umbel, canvas: Signature) -> None:
-    """Raise InvalidCanvas for a canvas that contains itself, is too deep, or has a chord that can never end.
+    """Raise InvalidCanvas for a canvas that contains itself, is too deep, has a chord that can never end, or calls what
+    is no task.
 
     A group that is followed by something in a chain counts as what it becomes: a chord whose body is the rest.
     """
     chords = False
+    names = _Names(app)
     path: set[int] = set()
     left: list[tuple[Any, bool]] = [(canvas, True)]
     while left:
@@ -84,6 +87,7 @@ def check(app: Umbel, canvas: Signature) -> None:
             continue
         if id(call) in path:
             raise InvalidCanvas(f"a {call['subtask_type']} contains itself")
+        names.check(parts, call["subtask_type"])
         path.add(id(call))
         kinds = [part.get("subtask_type") for part in parts[:-1]] if call["subtask_type"] == "chain" else []
         followed = sum(kind in ("group", "chord") for kind in kinds)
@@ -94,6 +98,41 @@ def check(app: Umbel, canvas: Signature) -> None:
         left += ((part, True) for part in parts if part.get("subtask_type"))
     if chords:
         check_chords(app)
+
+
+class _Names:
+    """Looks at the calls of one canvas for those that no worker could run."""
+
+    def __init__(self, app: Umbel) -> None:
+        self._app = app
+        self._modules: dict[str, list[str]] | None = None
+
+    def check(self, calls: Iterable[Any], kind: str) -> None:
+        """Raise InvalidCanvas for what is no signature, and for a task that its module, which is imported here, does not
+        have. Other names may be known to the workers alone."""
+        tasks = self._app.tasks
+        for call in calls:
+            if not isinstance(call, Mapping) or not isinstance(name := cast("Any", call).get("task"), str) or not name:
+                raise InvalidCanvas(f"a {kind} is made of signatures, not of {safe_repr(call, 100)}")
+            if name in tasks or cast("Any", call).get("subtask_type"):
+                continue
+            if self._modules is None:
+                self._modules = self._names_by_module()
+            module = name.rpartition(".")[0]
+            if module in self._modules:
+                known = self._modules[module]
+                close = difflib.get_close_matches(name, known, 1)
+                hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(sorted(known)[:5])}"
+                raise InvalidCanvas(f"a {kind} calls {name}, but {module} has no such task: {hint}")
+
+    def _names_by_module(self) -> dict[str, list[str]]:
+        """The tasks that have their names from the modules in which they were made."""
+        found: dict[str, list[str]] = {}
+        for name, task in self._app.tasks.items():
+            module = name.rpartition(".")[0]
+            if module and module == getattr(task.run, "__module__", None):
+                found.setdefault(module, []).append(name)
+        return found
 
 
 def check_chords(app: Umbel) -> None:

@@ -9,6 +9,7 @@ from umbel.canvas.base import Canvas, shared_options
 from umbel.canvas.chain import chain, eldest
 from umbel.canvas.checking import call_of, calls_of, check_chords, check_member
 from umbel.canvas.group import group
+from umbel.canvas.members import unlocking_message
 from umbel.canvas.signature import Signature
 from umbel.canvas.storing import reference_to_body
 from umbel.errors import InvalidCanvas
@@ -159,9 +160,12 @@ class chord(Canvas):
             check_member(app, leaf)
         if any(_is_nested(call) for call in members):
             app.backend.save_group(group_id, {"result": header.freeze().as_tuple()})
-        if app.conf.mixed_fleet:
+        counted = not app.conf.mixed_fleet or app.backend.features.counts_with_celery
+        if app.conf.mixed_fleet and counted:
             app.backend.begin_chord(group_id, size)
-        carried = reference_to_body(app, _carried(body, group_id, size))
+        carried = reference_to_body(app, _carried(body, group_id, size if counted else None))
+        if not counted:
+            yield unlocking_message(app, header.freeze(), carried)
         shared = {**shared_options(self.options), **shared_options(header.options), **options}
         for index, call in enumerate(members):
             call["options"] = {**shared, **call.options}
@@ -190,8 +194,8 @@ class chord(Canvas):
         return f"chord({self.tasks!r}, {self.body!r})"
 
 
-def _carried(body: Signature, group_id: str, size: int) -> dict[str, Any]:
-    """A body as data, as it travels in the messages of the members."""
+def _carried(body: Signature, group_id: str, size: int | None) -> dict[str, Any]:
+    """A body as data, as it travels in the messages of the members; without a size where they are not counted."""
     data = plain(body)
     data["chord_size"] = size
     if "chord" not in data["options"] and data.get("subtask_type") is None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from umbel.brokers.base import Action, Delivery, Settled, Settlement
+from umbel.errors import UmbelError
 from umbel.executors import packets
 from umbel.signals import after_task_publish, heartbeat_sent, task_received, task_sent
 from umbel.worker.dispatch import Dispatcher, fixed_window
@@ -74,11 +75,11 @@ class Flow:
         self.on_change = on_change
         self._tell_retired = on_retired
         self._tell_broken = on_link_broken
-        self.intake = Intake(app, conf.worker_delivery_limit)
+        self.telling = Telling(app, sender)
+        self.intake = Intake(app, conf.worker_delivery_limit, self.telling.due)
         self.gates = Gates()
         self.journal = Journal(app)
         self.orphans = Orphans()
-        self.telling = Telling(app, sender)
         self.limits = TimeLimits(app)
         self.on_hard_limit: Callable[[float], object] | None = None
         """Called with the lock held and a limit in seconds, when a task that has one is admitted."""
@@ -150,6 +151,10 @@ class Flow:
                 self.wake()
         if self.telling.due:
             self.telling.tell()
+
+    def refused(self, delivery: Delivery, error: UmbelError) -> Settlement:
+        """The end of a task whose outcome the broker refuses for good."""
+        return self.intake.refused(delivery, error)
 
     def on_settled(self, ending: Ending, settled: Settled, room: int) -> None:
         if after_task_publish.receivers or task_sent.receivers:
@@ -237,7 +242,7 @@ class Flow:
             if settlement is not None:
                 self.journal.not_run(settlement)
                 self.telling.not_run(settlement)
-                self._ending.settlements.append(settlement)
+                self._ending.end(settlement)
                 continue
             job = self.dispatcher.job(delivery)
             if (limits := self.limits.of(delivery.message)) is not None:
@@ -288,10 +293,7 @@ class Flow:
                 settlement = self.intake.revoked(job.delivery)
                 self.journal.not_run(settlement)
                 self.telling.not_run(settlement)
-                if not job.acknowledged:
-                    self._ending.settlements.append(settlement)
-                elif settlement.result is not None:
-                    self._ending.results.append(settlement.result)
+                self._ending.end(settlement, job.acknowledged)
             self._advance()
             if self._ending:
                 self.wake()
@@ -337,9 +339,17 @@ class Flow:
 
     def _refused(self, job: Job, fault: str) -> Report:
         """An outcome of wrong types, from a callback with a priority in letters for example, is a failure."""
-        result, parts = self.intake.unreadable(job.delivery, fault)
+        lost = self.intake.unreadable(job.delivery, fault)
+        self._ending.results += lost.fallout
         return packets.Report(
-            "FAILURE", 0.0, result, action=Action.DEAD_LETTER.value, reason=fault, error=fault, parts=parts
+            "FAILURE",
+            0.0,
+            lost.result,
+            lost.publish,
+            action=Action.DEAD_LETTER.value,
+            reason=fault,
+            error=fault,
+            parts=lost.parts,
         )
 
     def _conclude(self, job: Job, report: Report) -> None:
@@ -451,23 +461,15 @@ class Flow:
         if self._runs_once(job):
             self.journal.lost(message, reason, "not run again")
             self.telling.lost(message, reason)
-            result, parts = self.intake.failure(job.delivery, reason)
-            if not job.acknowledged:
-                self._ending.settlements.append(Settlement(job.delivery, result=result, parts=parts))
-                return
-            if self.gates:
+            self._ending.end(self.intake.failure(job.delivery, reason).settlement(job.delivery), job.acknowledged)
+            if job.acknowledged and self.gates:
                 self._ending.over.append(message)
-            self._ending.parts += parts
-            if result is not None:
-                self._ending.results.append(result)
         elif crashes >= self._crash_limit and not in_doubt:
             reason = f"{reason}; {crashes} times now"
             self.journal.lost(message, reason, "dead-lettered")
             self.telling.lost(message, reason)
-            result, parts = self.intake.failure(job.delivery, reason)
-            self._ending.settlements.append(
-                Settlement(job.delivery, Action.DEAD_LETTER, reason=reason, result=result, parts=parts)
-            )
+            lost = self.intake.failure(job.delivery, reason)
+            self._ending.end(lost.settlement(job.delivery, Action.DEAD_LETTER, reason))
         else:
             self.journal.lost(message, reason, f"delivered again ({crashes} of {self._crash_limit})")
             self._ending.settlements.append(Settlement(job.delivery, Action.REQUEUE, count=True))

@@ -7,6 +7,7 @@ from typing import Any
 
 from celery import signature
 from celery.exceptions import TimeoutError
+from shared.canvases import build
 from shared.for_celery import app
 
 
@@ -75,12 +76,26 @@ def group(size: int) -> dict[str, Any]:
     return {"values": make(add.s(number, 1) for number in range(size)).apply_async().get(timeout=20)}
 
 
+def canvas(spec: Any, options: dict[str, Any]) -> dict[str, Any]:
+    import celery
+
+    return {"id": build(app, celery, spec, **options).apply_async().id}
+
+
 def revoke(task_id: str) -> dict[str, Any]:
     app.control.revoke(task_id)
     return {"id": task_id}
 
 
-COMMANDS = {"send": send, "get": get, "count": count, "chain": chain, "group": group, "revoke": revoke}
+COMMANDS = {
+    "send": send,
+    "get": get,
+    "count": count,
+    "chain": chain,
+    "group": group,
+    "canvas": canvas,
+    "revoke": revoke,
+}
 
 print(json.dumps("ready"), flush=True)
 for line in sys.stdin:
