@@ -210,7 +210,8 @@ class Backend(ABC):
         raise unsupported(self, "chords")
 
     def claim_chord(self, chord: str, claimant: str) -> bool:
-        """Whether ``claimant`` may finish a complete chord: it was the first to ask, and the chord is not finished."""
+        """Whether ``claimant`` may finish a complete chord: it was the first to ask, and the chord is not finished. Of one
+        that has expired there are no parts then, so its body fails."""
         raise unsupported(self, "chords")
 
     def chord_parts(self, chord: str) -> list[bytes]:

@@ -104,9 +104,9 @@ class Results:
 
     def claim_chord(self, chord: str, claimant: str) -> bool:
         with self.changed:
-            known = self._chords.get(chord)
-            if known is None:
+            if chord in self._closed:
                 return False
+            known = self._chords.setdefault(chord, _Chord())
             known.claimant = known.claimant or claimant
             return known.claimant == claimant
 
