@@ -14,7 +14,7 @@ from msgspec import Struct
 from umbel import followups
 from umbel.backends.base import Meta, Part, Result
 from umbel.brokers.base import Action
-from umbel.canvas.members import lost, part_of
+from umbel.canvas.members import part_of
 from umbel.codecs.exceptions import encode_exception
 from umbel.errors import Ignore, Reject, Replaced, Retry, TaskError, TaskRevokedError, TimeLimitExceeded
 from umbel.failures import ExceptionInfo, error_text, release, storable, traceback_text
@@ -375,5 +375,4 @@ def unreadable(app: Umbel, message: Message, error: Exception) -> Outcome:
         action=Action.DEAD_LETTER,
         reason=reason,
         error_repr=error_text(error),
-        parts=lost(app, message, error).parts,
     )

@@ -157,19 +157,27 @@ def lost(app: Umbel, message: Message, error: Exception) -> Lost:
     """
     try:
         headers = decode_headers(message.headers)
-        body = loads(
-            message.body, message.content_type, message.content_encoding, app.accept(), headers.get("compression")
-        )
+        compression = headers.get("compression")
+        body = loads(message.body, message.content_type, message.content_encoding, app.accept(), compression)
         args, _, embed = body_parts(body)
-    except UmbelError:
-        return Lost()
-    root_id: str | None = headers.get("root_id")
-    if message.task in (FINISH, UNLOCK):
-        return _lost_chord(app, message, args, error, root_id)
-    following, own, errbacks = embed.get("chain"), embed.get("chord"), several(embed.get("errbacks"))
+        if message.task in (FINISH, UNLOCK):
+            return _lost_chord(app, message, args, error, headers.get("root_id"))
+        return _lost_call(app, message, headers, embed, error)
+    except UmbelError as unread:
+        log.warning("nobody is told of the end of a task that cannot be read: id=%s: %s", message.id, unread)
+    except Exception:
+        log.exception("nobody is told of the end of a task that is not well formed: id=%s", message.id)
+    return Lost()
+
+
+def _lost_call(
+    app: Umbel, message: Message, headers: Mapping[str, Any], embed: Mapping[str, Any], error: Exception
+) -> Lost:
+    following, own, errbacks = embed.get("chain"), embed.get("chord"), tuple(several(embed.get("errbacks")))
     if not following and not own:
-        return Lost(errbacks=tuple(errbacks))
+        return Lost(errbacks=errbacks)
     plain = encode_exception(error, app.backend.options.serializer)
+    root_id: str | None = headers.get("root_id")
     group: str | None = headers.get("group")
     parts: list[Part] = []
     results: list[Result] = []
@@ -179,24 +187,19 @@ def lost(app: Umbel, message: Message, error: Exception) -> Lost:
     if following:
         try:
             links = all_links(app, following)
-        except UmbelError:
-            log.exception("the rest of a chain cannot be read, who waits for it is not told: id=%s", message.id)
+        except UmbelError as gone:
+            log.warning("who waits for the rest of a chain is not told of its end: id=%s: %s", message.id, gone)
         else:
             results, more = fallout(app, links, plain, "", app.date_done(), root_id, message.queue)
             parts += more
-    return Lost(tuple(parts), tuple(results), tuple(errbacks))
+    return Lost(tuple(parts), tuple(results), errbacks)
 
 
 def _lost_chord(app: Umbel, message: Message, args: Any, error: Exception, root_id: str | None) -> Lost:
     """The message that finishes a chord is lost itself: its body fails."""
-    try:
-        _, call, *_ = args
-        body = resolved(app, call)
-        plain = encode_exception(ChordError(f"the chord could not be finished: {error}"), app.backend.options.serializer)
-        results, parts = fallout(app, [body], plain, "", app.date_done(), root_id, message.queue)
-    except (UmbelError, TypeError, ValueError, AttributeError):
-        log.exception("the body of a chord cannot be read, who waits for it is not told: id=%s", message.id)
-        return Lost()
+    body = resolved(app, args[1])
+    plain = encode_exception(ChordError(f"the chord could not be finished: {error}"), app.backend.options.serializer)
+    results, parts = fallout(app, [body], plain, "", app.date_done(), root_id, message.queue)
     failed = (body.get("options") or {}).get("task_id") or ""
     return Lost(tuple(parts), tuple(results), tuple(errbacks_of(body)), failed)
 
