@@ -305,7 +305,7 @@ def _embed(options: Mapping[str, Any]) -> dict[str, Any]:
             "chord": None if chord is None else plain(chord),
         }
     except RecursionError as error:
-        raise InvalidCanvas("a signature is linked to itself, or links are nested too deeply") from error
+        raise InvalidCanvas("a signature contains or links itself, or is nested too deeply") from error
 
 
 def signature_list(links: Any) -> list[Any] | None:

@@ -1,4 +1,4 @@
-"""Chords and chains while executors, supervisors and whole workers are killed at random: all of it runs, in order, once.
+"""Chords and chains while executors, supervisors and whole workers are killed at random: all of it runs, and once.
 
 ``UMBEL_CHAOS_FULL=1`` (``make chaos``): 200 chords of 20 and 50 chains of 50.
 """
@@ -85,7 +85,7 @@ def kill(scene: Scene, worker: WorkerProcess, how: str) -> set[int]:
 
 def assert_only_doubled(scene: Scene, sent: list[Any], allowed: set[str], *, exactly: bool) -> None:
     """Every task was begun, and none twice whose own worker had not died while it ran it or had not yet said that it
-    had ended. Where messages and results are in two systems (not ``exactly``), what such a task sends may be sent twice."""
+    had ended. Where messages and results are in two systems (not ``exactly``), what it sends may be sent twice."""
     begun = scene.ledger.begun()
     expected = {task_id for result in sent for task_id in ids_of(result)}
     assert begun.keys() == expected

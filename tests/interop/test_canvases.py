@@ -1,4 +1,4 @@
-"""Canvases in mixed fleets: sent by either kind of client, run by Umbel's workers, by Celery's, and by both together."""
+"""Canvases in mixed fleets: sent by clients of either kind, run by Umbel's workers, by Celery's, and by both."""
 
 from __future__ import annotations
 
@@ -76,9 +76,7 @@ def umbel_canvas(app: Any, spec: Any, queue: str) -> Any:
 
 
 @pytest.mark.parametrize("queue", QUEUES)
-def test_every_shape_sent_by_both_runs_once(
-    both: Rig, app: Any, client: CeleryClient, celery: Any, queue: str
-) -> None:
+def test_every_shape_sent_by_both_runs_once(both: Rig, app: Any, client: CeleryClient, celery: Any, queue: str) -> None:
     assert_all_run(both, app, client, queue, times=4 if queue == "for-both" else 1)
     assert "unregistered task" not in celery.log.read_text(errors="replace")
 

@@ -52,6 +52,8 @@ def test_a_group_in_itself(app: Umbel) -> None:
     whole.tasks.append(whole)
     refused(app, whole.apply_async, "a group contains itself")
     refused(app, chain(task(app, "add", 1, 1), whole).apply_async, "a group contains itself")
+    refused(app, chord(whole, task(app, "total")).apply_async, "a group contains itself")
+    refused(app, chain(whole, task(app, "total")).apply_async, "a group contains itself")
 
 
 def test_a_chain_in_itself(app: Umbel) -> None:
@@ -70,17 +72,17 @@ def test_a_task_linked_to_itself(app: Umbel) -> None:
     for option in ("link", "link_error"):
         call = task(app, "add", 1, 1)
         call.options[option] = [call]
-        refused(app, call.apply_async, "linked to itself")
-        refused(app, group(call, task(app, "add", 2, 2)).apply_async, "linked to itself")
-        refused(app, chain(task(app, "add", 1, 1), call).apply_async, "linked to itself")
-        refused(app, chord([call], task(app, "total")).apply_async, "linked to itself")
+        refused(app, call.apply_async, "contains or links itself")
+        refused(app, group(call, task(app, "add", 2, 2)).apply_async, "contains or links itself")
+        refused(app, chain(task(app, "add", 1, 1), call).apply_async, "contains or links itself")
+        refused(app, chord([call], task(app, "total")).apply_async, "contains or links itself")
 
 
 def test_arguments_that_contain_themselves(app: Umbel) -> None:
     numbers: list[Any] = [1]
     numbers.append(numbers)
-    for canvas in (group(task(app, "total", numbers)), chain(task(app, "add", 1, 1), task(app, "total", numbers))):
-        refused(app, canvas.apply_async, "contains itself or is nested too deeply", EncodeError)
+    refused(app, group(task(app, "total", numbers)).apply_async, "contains itself", EncodeError)
+    refused(app, chain(task(app, "add", 1, 1), task(app, "total", numbers)).apply_async, "contains or links itself")
 
 
 def test_the_same_call_twice_is_no_cycle(app: Umbel) -> None:
@@ -101,17 +103,21 @@ def test_too_deep(app: Umbel) -> None:
 
 @pytest.mark.parametrize("backend", [None, "disabled://", "rpc://"])
 def test_a_chord_needs_a_store_that_counts(backend: str | None) -> None:
-    app = Umbel("refusing", broker=f"memory://{new_id()}", backend=backend or "disabled://", set_as_current=False)
+    broker = "amqp://nobody@127.0.0.1:1//" if backend == "rpc://" else f"memory://{new_id()}"
+    app = Umbel("refusing", broker=broker, backend=backend or "disabled://", set_as_current=False)
     add, total = app.signature("w.add", (1, 1)), app.signature("w.total")
     for canvas in (
         chord([add], total, app=app),
         group(add, add, app=app) | total,
         chain(add, group(add, add, app=app), total, app=app),
+        chain(add, chain(add, group(add, add, app=app), app=app), total, app=app),
         group(add, chord([add], total, app=app), app=app),
         chord([chord([add], total, app=app)], total, app=app),
     ):
-        refused(app, canvas.apply_async, "cannot run chords")
-        refused(app, lambda canvas=canvas: canvas.apply_async(countdown=5), "cannot run chords")
+        with pytest.raises(InvalidCanvas, match="cannot run chords"):
+            canvas.apply_async(countdown=5)
+    if backend != "rpc://":
+        assert app.broker.size("celery").delayed == 0
     app.close()
 
 
@@ -158,7 +164,7 @@ def test_what_is_no_signature(app: Umbel, wrong: Any) -> None:
         refused(app, make, "made of signatures, not of")
     if wrong is not None:
         refused(app, lambda: chord([add], wrong), "made of signatures, not of")
-        with pytest.raises(TypeError):
+        with pytest.raises((TypeError, InvalidCanvas)):
             add | wrong
 
 
@@ -201,7 +207,7 @@ def test_a_task_that_its_module_does_not_have(app: Umbel) -> None:
         chord([add], wrong),
         group(add, chord([add], chain(total, wrong))),
     ):
-        refused(app, canvas.apply_async, rf"calls {__name__}\.ad, but .* did you mean {__name__}\.add\?".replace(".", "."))
+        refused(app, canvas.apply_async, rf"calls {__name__}\.ad, but .* did you mean {__name__}\.add\?")
 
 
 def test_tasks_of_modules_that_are_not_imported_here_are_sent(app: Umbel) -> None:
@@ -220,7 +226,7 @@ def test_what_fails_to_serialize(app: Umbel) -> None:
         chord([add, task(app, "add", wrong, 1)], total),
         chain(add, task(app, "add", wrong)),
         chain(add, *[task(app, "add", 1) for _ in range(100)], task(app, "add", wrong)),
-        group(*[add for _ in range(3000)], task(app, "add", wrong, 1)),
+        group(*[add for _ in range(1500)], task(app, "add", wrong, 1)),
         chord([add, add], chain(total, *[task(app, "add", 1) for _ in range(50)], task(app, "add", wrong))),
         group(add, chord([add], chain(total, task(app, "add", wrong)))),
         chunks(task(app, "add"), [(1, 1), (wrong, 1)], 1),

@@ -118,7 +118,7 @@ class Features(Struct, frozen=True, kw_only=True):
     chords: bool = False
     """Counts the members of chords (``store_parts`` and what belongs to it)."""
     counts_with_celery: bool = False
-    """Celery's workers count them in the same place; with other stores its clients have ``celery.chord_unlock`` wait."""
+    """Celery's workers count them in the same place; elsewhere its clients have ``celery.chord_unlock`` wait."""
     knows_nothing: bool = False
     """Nothing is stored at all."""
 
@@ -210,8 +210,10 @@ class Backend(ABC):
         raise unsupported(self, "chords")
 
     def claim_chord(self, chord: str, claimant: str) -> bool:
-        """Whether ``claimant`` may finish a complete chord: it was the first to ask, and the chord is not finished. Of one
-        that has expired there are no parts then, so its body fails."""
+        """Whether ``claimant`` may finish a complete chord: it was the first to ask, and the chord is not finished.
+
+        Also when the chord has expired: there are no parts then, so its body fails.
+        """
         raise unsupported(self, "chords")
 
     def chord_parts(self, chord: str) -> list[bytes]:

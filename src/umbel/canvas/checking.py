@@ -47,7 +47,8 @@ def inner(call: Mapping[str, Any]) -> list[Any]:
     if kind in ("chain", "group"):
         return list(kwargs.get("tasks") or ())
     if kind == "chord":
-        return [*several(kwargs.get("header")), *several(kwargs.get("body"))]
+        body = kwargs.get("body")
+        return [*several(kwargs.get("header")), *([] if body is None else [body])]
     return []
 
 
@@ -75,6 +76,7 @@ def check(app: Umbel, canvas: Signature) -> None:
     """
     chords = False
     names = _Names(app)
+    composed: list[Any] = []
     path: set[int] = set()
     left: list[tuple[Any, bool]] = [(canvas, True)]
     while left:
@@ -94,10 +96,43 @@ def check(app: Umbel, canvas: Signature) -> None:
         if len(path) + followed > DEEPEST:
             raise InvalidCanvas(f"a canvas may be {DEEPEST} signatures deep, this one is deeper")
         chords = chords or bool(followed) or call["subtask_type"] == "chord"
+        composed.append(call)
         left.append((call, False))
         left += ((part, True) for part in parts if part.get("subtask_type"))
+    for call in composed:
+        for members in _members(call):
+            chords = True
+            for single in (single for member in members for single in ends(member)):
+                check_member(app, single)
     if chords:
         check_chords(app)
+
+
+def _members(call: Mapping[str, Any]) -> Iterator[list[Any]]:
+    """The members of each chord that a canvas is or, where something follows a group in a chain, will become."""
+    parts = inner(call)
+    if call["subtask_type"] == "chord":
+        yield several(call["kwargs"]["header"])
+    elif call["subtask_type"] == "chain":
+        for part in parts[:-1]:
+            while part.get("subtask_type") == "chain" and inner(part):
+                part = inner(part)[-1]
+            if part.get("subtask_type") in ("group", "chunks"):
+                yield inner(part)
+
+
+def ends(call: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The single tasks with whose end a signature ends."""
+    left: list[Any] = [call]
+    while left:
+        each = left.pop()
+        kind = each.get("subtask_type")
+        if kind == "group":
+            left += reversed(inner(each))
+        elif kind in ("chain", "chord"):
+            left += inner(each)[-1:]
+        else:
+            yield each
 
 
 class _Names:
@@ -108,8 +143,8 @@ class _Names:
         self._modules: dict[str, list[str]] | None = None
 
     def check(self, calls: Iterable[Any], kind: str) -> None:
-        """Raise InvalidCanvas for what is no signature, and for a task that its module, which is imported here, does not
-        have. Other names may be known to the workers alone."""
+        """Raise InvalidCanvas for what is no signature, and for a task that its module, which is imported here, does
+        not have. Other names may be known to the workers alone."""
         tasks = self._app.tasks
         for call in calls:
             if not isinstance(call, Mapping) or not isinstance(name := cast("Any", call).get("task"), str) or not name:
@@ -144,9 +179,10 @@ def check_chords(app: Umbel) -> None:
         )
 
 
-def check_member(app: Umbel, call: Signature) -> None:
+def check_member(app: Umbel, call: Mapping[str, Any]) -> None:
     """Raise InvalidCanvas for a member of a chord whose result nobody would get."""
-    ignored = call.options.get("ignore_result")
-    task = app.tasks.get(call.task)
+    options: Mapping[str, Any] = call.get("options") or {}
+    ignored = options.get("ignore_result")
+    task = app.tasks.get(call["task"])
     if ignored or (ignored is None and task is not None and task.ignore_result):
-        raise InvalidCanvas(f"{call.task} is a member of a chord and ignores its result, which the body needs")
+        raise InvalidCanvas(f"{call['task']} is a member of a chord and ignores its result, which the body needs")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from umbel.canvas.base import Canvas, shared_options
 from umbel.canvas.chain import chain, eldest
-from umbel.canvas.checking import call_of, calls_of, check_chords, check_member
+from umbel.canvas.checking import call_of, calls_of, check_chords, ends
 from umbel.canvas.group import group
 from umbel.canvas.members import unlocking_message
 from umbel.canvas.signature import Signature
@@ -152,12 +152,10 @@ class chord(Canvas):
             body = chain([body, *reversed(following)], app=app)
             body.freeze()
         members, group_id = header.tasks, header.options["task_id"]
-        size = sum(map(_size, members))
+        size = sum(1 for call in members for _ in ends(call))
         if not size:
             yield from body.emit(app, ([],), add_to_parent=False)
             return
-        for leaf in (leaf for call in members for leaf in _leaves(call)):
-            check_member(app, leaf)
         if any(_is_nested(call) for call in members):
             app.backend.save_group(group_id, {"result": header.freeze().as_tuple()})
         counted = not app.conf.mixed_fleet or app.backend.features.counts_with_celery
@@ -201,21 +199,6 @@ def _carried(body: Signature, group_id: str, size: int | None) -> dict[str, Any]
     if "chord" not in data["options"] and data.get("subtask_type") is None:
         data["options"]["group_id"] = group_id
     return data
-
-
-def _leaves(call: Signature) -> Iterator[Signature]:
-    """The single tasks with whose end a member ends."""
-    while isinstance(call, (chain, chord)):
-        call = call.tasks[-1] if isinstance(call, chain) else call.body
-    if isinstance(call, group):
-        for member in call.tasks:
-            yield from _leaves(member)
-    else:
-        yield call
-
-
-def _size(call: Signature) -> int:
-    return sum(1 for _ in _leaves(call))
 
 
 def _is_nested(call: Signature) -> bool:

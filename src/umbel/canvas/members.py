@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from umbel.backends.base import Meta, Part, Result
 from umbel.canvas.checking import several, singles
+from umbel.canvas.signature import signature
 from umbel.canvas.storing import all_links, is_reference, resolved
 from umbel.codecs import loads
 from umbel.codecs.exceptions import encode_exception
@@ -108,11 +109,9 @@ def _finishing_message(
     return message
 
 
-def _finish(
-    app: Umbel, body: dict[str, Any], group: str, member: str, root_id: str | None, queue: str
-) -> Message:
-    """It goes where the body goes. In a mixed fleet to the worker's own side of the queue of this member, since Celery's
-    workers drop what they do not know."""
+def _finish(app: Umbel, body: dict[str, Any], group: str, member: str, root_id: str | None, queue: str) -> Message:
+    """It goes where the body goes. In a mixed fleet to the own side of the queue of this member, since Celery's workers
+    drop what they do not know."""
     given = _route(body)
     if app.conf.mixed_fleet:
         given = {"queue": own_side(app.conf, queue or app.conf.task_default_queue)}
@@ -200,7 +199,7 @@ def _lost_chord(app: Umbel, message: Message, args: Any, error: Exception, root_
     body = resolved(app, args[1])
     plain = encode_exception(ChordError(f"the chord could not be finished: {error}"), app.backend.options.serializer)
     results, parts = fallout(app, [body], plain, "", app.date_done(), root_id, message.queue)
-    failed = (body.get("options") or {}).get("task_id") or ""
+    failed = signature(body, app=app).frozen_id or ""
     return Lost(tuple(parts), tuple(results), tuple(errbacks_of(body)), failed)
 
 

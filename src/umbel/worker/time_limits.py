@@ -185,9 +185,7 @@ class HardLimits:
                 "the outcome of a task that overran cannot be made: task=%s id=%s", message.task, message.id
             )
             lost = self._flow.intake.consequences(message, "FAILURE", error)
-            report = Report(
-                "FAILURE", runtime, lost.result, publish=lost.publish, error=str(error), parts=lost.parts
-            )
+            report = Report("FAILURE", runtime, lost.result, publish=lost.publish, error=str(error), parts=lost.parts)
             states += lost.fallout
         return Sentence(
             report,

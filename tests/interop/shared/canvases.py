@@ -10,7 +10,7 @@ from typing import Any
 
 
 def build(app: Any, module: Any, spec: Any, **options: Any) -> Any:
-    """The signature that ``spec`` describes, of ``module``: ``umbel``, or Celery's ``celery``. Each call has ``options``."""
+    """The signature that ``spec`` describes, of ``module``: Umbel's or Celery's. Each call has ``options``."""
 
     def made(each: Any) -> Any:
         if isinstance(each, list):
