@@ -19,7 +19,7 @@ from chaos.test_canvas_fault_points import canvases_of
 from umbel import chain, chord
 from workers import WorkerProcess, wait_for
 
-CHORDS, MEMBERS, CHAINS, LINKS, KILLS = (200, 20, 50, 50, 40) if FULL else (24, 10, 8, 20, 6)
+CHORDS, MEMBERS, CHAINS, LINKS, KILLS = (200, 20, 50, 50, 40) if FULL else (16, 8, 6, 15, 4)
 UNREPORTED = 1.0
 """Seconds before its worker's death within which an ended task may not have been acknowledged yet."""
 
@@ -57,8 +57,9 @@ def kill_at_random(scene: Scene, workers: list[WorkerProcess], sent: list[Any]) 
         wait_for(lambda goal=goal: sum(scene.ledger.ended().values()) >= goal, 60, "work goes on")
         victim = scene.dice.choice(workers)
         how = scene.dice.choice(["executor", "supervisor", "tree"])
+        moment = time.time()
         pids = kill(scene, victim, how)
-        allowed |= scene.ledger.in_doubt(pids, time.time(), unreported=UNREPORTED)
+        allowed |= scene.ledger.in_doubt(pids, moment, unreported=UNREPORTED)
         if victim.process.poll() is not None:
             workers[workers.index(victim)] = start(scene)
     return allowed

@@ -60,7 +60,7 @@ def test_members_that_end_in_uncommon_ways(
         "TimeLimitExceeded": ends.s("overrun").set(time_limit=0.5),
         "SoftTimeLimitExceeded": ends.s("overrun").set(soft_time_limit=0.5),
         "EncodeError": ends.s("unserializable"),
-        "SystemExit": ends.s("exited"),
+        "a task cannot end its worker": ends.s("exited"),
         "expired": plus.s(2, 2).set(expires=0.01, countdown=0.5),
         "WorkerLostError": canvases.always_crashes.s(1),
         "the executor that ran it was killed": unusual.crashes_at_most_once.s(1),
