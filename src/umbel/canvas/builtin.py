@@ -142,7 +142,7 @@ def _shaped(result: Any, values: Mapping[str, Any]) -> Any:
 
 def _body_messages(app: Umbel, call: Signature, values: list[Any], options: dict[str, Any]) -> list[Message]:
     if call.subtask_type is None:
-        return call.messages(app, (values,), add_to_parent=False, **{**options, **call.options})[0]
+        return call.messages(app, (values,), **{**options, **call.options, "add_to_parent": False})[0]
     call.freeze()
     return list(call.emit(app, (values,)))
 
