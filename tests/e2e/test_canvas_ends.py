@@ -45,7 +45,7 @@ def failing(canvases: ModuleType, member: Any, body: Any = None) -> Any:
 
 def assert_failed(result: Any, match: str, workers: Fleet) -> None:
     with pytest.raises(ChordError, match=match):
-        result.get(timeout=60)
+        result.get(timeout=25)
     wait_for(lambda: f"errback-of-{result.id}" in workers.ledger.begun(), 20, f"the errback: {match}")
 
 
@@ -63,8 +63,8 @@ def test_members_that_end_in_uncommon_ways(
         "a task cannot end its worker": ends.s("exited"),
         "expired": plus.s(2, 2).set(expires=0.01, countdown=0.5),
         "WorkerLostError": canvases.always_crashes.s(1),
-        "the executor that ran it was killed": unusual.crashes_at_most_once.s(1),
-        "no such value|boom": canvases.boom.s() | plus.s(1),
+        "the executor that ran it": unusual.crashes_at_most_once.s(1),
+        "boom": canvases.boom.s() | plus.s(1),
         "the first link": chain(ends.s("rejected"), plus.s(1), plus.s(1)),
         "a link that was killed": chain(plus.s(1, 1), canvases.always_crashes.s(), plus.s(1)),
     }
@@ -128,7 +128,7 @@ def test_what_waits_behind_a_killed_task_is_told(workers: Fleet, canvases: Modul
     start()
     for result in (rest, long):
         with pytest.raises(UmbelError, match="the executor that ran it"):
-            result.get(timeout=60)
+            result.get(timeout=25)
     dead = rest.parent.parent.id
     wanted = {f"errback-of-{dead}", f"error-WorkerLostError-of-{dead}"}
     wait_for(lambda: wanted <= workers.ledger.begun().keys(), 20, "both error callbacks")
@@ -142,4 +142,4 @@ def test_a_group_whose_members_are_lost_says_so(
     result = group(canvases.plus.s(1, 1), unusual.ends.s("rejected") | canvases.plus.s(1)).apply_async()
     start()
     with pytest.raises(TaskError, match="not for me"):
-        result.get(timeout=60)
+        result.get(timeout=25)
