@@ -5,13 +5,12 @@ The page is made of what ``--help`` shows.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 
 from umbel.cli import umbel
+from umbel.config.pages import write_page
 
 _WIDTH = 100
 _HELP = ["-h", "--help"]
@@ -55,7 +54,4 @@ def _section(command: click.Command, above: click.Context) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        Path(sys.argv[1]).write_text(page(), encoding="utf-8")
-    else:
-        sys.stdout.write(page())
+    write_page("umbel.cli.reference", "the reference of all commands", page)

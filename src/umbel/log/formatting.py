@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import re
 from typing import Any, cast
 
 import msgspec
@@ -16,6 +17,7 @@ from umbel.current import current_request
 
 _COLOURS = {"DEBUG": "\x1b[2m", "WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[1;31m"}
 _RESET = "\x1b[0m"
+_TO_QUOTE = re.compile(r'[ "=\n]')
 
 
 class TextFormatter(logging.Formatter):
@@ -24,11 +26,17 @@ class TextFormatter(logging.Formatter):
     def __init__(self, color: bool = False) -> None:
         super().__init__()
         self.color = color
+        self._second = (0, "")
+        """The last second that was written, and its text."""
 
     def format(self, record: logging.LogRecord) -> str:
-        moment = datetime.datetime.fromtimestamp(record.created)
+        seconds = int(record.created)
+        second = self._second
+        if second[0] != seconds:
+            text = datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+            second = self._second = seconds, text
         line = (
-            f"{moment:%Y-%m-%d %H:%M:%S}.{int(record.msecs):03d} {record.levelname:<7} {record.name}: "
+            f"{second[1]}.{int(record.msecs):03d} {record.levelname:<7} {record.name}: "
             f"{_with_pairs(record.getMessage(), data_of(record))}"
         )
         return _coloured(_with_trace(self, line, record), record) if self.color else _with_trace(self, line, record)
@@ -125,4 +133,4 @@ def _coloured(text: str, record: logging.LogRecord) -> str:
 
 def _plain(value: object) -> str:
     text = str(value)
-    return text if text and not any(char in ' "=\n' for char in text) else msgspec.json.encode(text).decode()
+    return text if text and _TO_QUOTE.search(text) is None else msgspec.json.encode(text).decode()
