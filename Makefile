@@ -31,7 +31,7 @@ test: $(VENV)/.installed-dev ## Install and start the servers that tests need, r
 	@PATH="$(abspath $(BIN)):$$PATH" scripts/test $(ARGS)
 
 chaos: $(VENV)/.installed-dev ## Run the tests with killed workers and cut connections in their long form
-	@PATH="$(abspath $(BIN)):$$PATH" UMBEL_CHAOS_FULL=1 scripts/test tests/chaos $(ARGS)
+	@PATH="$(abspath $(BIN)):$$PATH" UMBEL_TEST_FULL=1 scripts/test tests/chaos $(ARGS)
 
 check: $(VENV)/.installed-dev ## Style, types, documentation and import rules
 	@echo "check: ruff check"

@@ -71,6 +71,10 @@ BUDGETS: tuple[Budget, ...] = (
     Budget("replacement", "ratio", 0.6),
     Budget("rate", "error", 5),
     Budget("rate", "free", 0.9),
+    Budget("group", "rate", 30_000),
+    Budget("chord", "ratio", 1.3),
+    Budget("chain", "rate", 20, "celery@redis"),
+    Budget("chain", "milliseconds", 1.5),
 )
 
 

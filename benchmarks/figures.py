@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from benchmarks import bare, venvs
+from benchmarks import bare, canvases, venvs
 from benchmarks.processes import BenchmarkError, Scope
 from benchmarks.registry import System
 from benchmarks.servers import Servers
@@ -416,6 +416,50 @@ FIGURES: tuple[Figure, ...] = (
             Value("free", "rate of free tasks beside/alone", True, 2),
         ),
         rate,
+        systems=("umbel@redis",),
+    ),
+    Figure(
+        "group",
+        "A group of 10,000 sent, Redis",
+        ("redis",),
+        (RATE,),
+        canvases.group,
+        systems=("umbel@redis", "celery@redis"),
+    ),
+    Figure(
+        "chord",
+        "A chord of 1,000 no-op members, its result awaited, Redis",
+        ("redis",),
+        (
+            Value("ratio", "chord/singles", False, 2),
+            Value("chord", "seconds", False, 3),
+            Value("singles", "seconds, 1,000 single tasks with results", False, 3),
+        ),
+        canvases.chord,
+        systems=("umbel@redis", "celery@redis"),
+    ),
+    Figure(
+        "chain",
+        "A chain of 1,000 no-op links, its result awaited, Redis",
+        ("redis",),
+        (Value("rate", "links/s", True, 1), Value("milliseconds", "ms a link", False, 2)),
+        canvases.chain,
+        systems=("umbel@redis", "celery@redis"),
+    ),
+    Figure(
+        "large-canvases",
+        "Chain of 10,000, group of 100,000, chord of 10,000, six nested chords of ten; results awaited, Redis",
+        ("redis",),
+        tuple(
+            value
+            for what in canvases.LARGE
+            for value in (
+                Value(what, f"{what}: seconds", False, 2),
+                Value(f"{what}_memory", f"{what}: MiB in the client", False, 0),
+            )
+        ),
+        canvases.large,
+        max_runs=1,
         systems=("umbel@redis",),
     ),
 )

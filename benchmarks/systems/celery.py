@@ -43,6 +43,11 @@ def stamp() -> float:
 
 
 @app.task
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@app.task
 def nap() -> None:
     time.sleep(NAP)
 
@@ -58,6 +63,14 @@ class Driver(SyncDriver):
         with app.producer_or_acquire() as producer:
             for _ in range(count):
                 TASKS[task].apply_async(producer=producer)
+
+    def canvas(self, what: str, **arguments: int) -> float:
+        """A request of `systems.canvases`."""
+        import celery
+
+        from benchmarks.systems.canvases import Canvases
+
+        return getattr(Canvases(app, celery, __name__), what)(**arguments)
 
     def call(self) -> object:
         return noop.delay().get(timeout=TASK_TIMEOUT)

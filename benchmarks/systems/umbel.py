@@ -31,6 +31,11 @@ def stamp() -> float:
 
 
 @app.task
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@app.task
 async def noop_async() -> int:
     return 1
 
@@ -77,6 +82,13 @@ class Driver(SyncDriver):
         chosen = app.tasks[f"{__name__}.{task}"]
         for start in range(0, count, CHUNK):
             app.send_many([chosen.s() for _ in range(min(CHUNK, count - start))])
+
+    def canvas(self, what: str, **arguments: int) -> float:
+        """A request of `systems.canvases`."""
+        import umbel
+        from benchmarks.systems.canvases import Canvases
+
+        return getattr(Canvases(app, umbel, __name__), what)(**arguments)
 
     def has_option(self, name: str) -> bool:
         """Whether tasks have this option."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from umbel.app import Umbel as Umbel
     from umbel.autoscaling import Autoscaler as Autoscaler
     from umbel.canvas import Signature as Signature
+    from umbel.canvas import StampingVisitor as StampingVisitor
     from umbel.canvas import chain as chain
     from umbel.canvas import chord as chord
     from umbel.canvas import chunks as chunks
@@ -91,6 +92,7 @@ _HOMES = {
     "EagerResult": "result",
     "allow_join_result": "joining",
     "Signature": "canvas",
+    "StampingVisitor": "canvas",
     "maybe_signature": "canvas",
     "signature": "canvas",
     "subtask": "canvas",
@@ -115,6 +117,7 @@ __all__ = [
     "Retry",
     "Signature",
     "SoftTimeLimitExceeded",
+    "StampingVisitor",
     "Task",
     "TimeoutError",
     "Umbel",

@@ -403,21 +403,20 @@ class Umbel:
 
     # -- results --
 
-    def AsyncResult(self, id: str, task_name: str | None = None, **kwargs: Any) -> AsyncResult[Any]:
-        """The result of a task by its id."""
-        return result.AsyncResult(id, task_name=task_name, app=self, **kwargs)
+    @property
+    def AsyncResult(self) -> type[AsyncResult[Any]]:
+        """``app.AsyncResult(id)``: the result of a task by its id."""
+        return result.bound(result.AsyncResult, self)
 
-    def GroupResult(self, id: str, results: Iterable[Any] = (), **kwargs: Any) -> GroupResult:
-        """The results of a group by its id and members."""
-        from umbel.groups import GroupResult
+    @property
+    def GroupResult(self) -> type[GroupResult]:
+        """``app.GroupResult(id, results)``: the results of a group; ``.restore(id)`` finds a kept one."""
+        return result.bound(result.GroupResult, self)
 
-        return GroupResult(id, results, **{"app": self, **kwargs})
-
-    def ResultSet(self, results: Iterable[Any]) -> ResultSet:
-        """Some results together."""
-        from umbel.groups import ResultSet
-
-        return ResultSet(results, app=self)
+    @property
+    def ResultSet(self) -> type[ResultSet]:
+        """``app.ResultSet(results)``: some results together."""
+        return result.bound(result.ResultSet, self)
 
     def __enter__(self) -> Self:
         return self

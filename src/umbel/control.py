@@ -17,7 +17,7 @@ from umbel.backends.base import Meta
 from umbel.brokers.base import Note
 from umbel.codecs.exceptions import encode_exception
 from umbel.errors import TaskRevokedError, UmbelError
-from umbel.revocations import DEFAULT_SIGNAL, Revocations, ids_of, records_of, signal_name
+from umbel.revocations import DEFAULT_SIGNAL, Key, Revocations, ids_of, records_of, signal_name, stamps_in
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -85,7 +85,8 @@ class Control:
         if not ids:
             return
         self._note(ids, name if terminate else "", nodes)
-        self._broadcast(ids, terminate, name, nodes)
+        named = {"task_id": ids[0] if len(ids) == 1 else ids}
+        self._broadcast("revoke", {**named, "terminate": terminate, "signal": name}, nodes)
         if not nodes:
             self._answer(ids)
         if wait:
@@ -97,7 +98,32 @@ class Control:
         """``revoke`` with ``terminate=True``."""
         self.revoke(task_id, destination, True, signal)
 
-    def _note(self, ids: Sequence[str], signal: str, destination: Sequence[str] | None) -> None:
+    def revoke_by_stamped_headers(
+        self,
+        headers: Any,
+        destination: Sequence[str] | None = None,
+        terminate: bool = False,
+        signal: str | int | None = DEFAULT_SIGNAL,
+    ) -> None:
+        """As ``revoke``, for all tasks that carry one of these stamps, now and as long as the revocation holds.
+
+        ``headers``: values by name, each one or several (``{"tenant": ["acme", "initech"]}``), or a list of
+        ``"name=value"``. Tasks that wait end as REVOKED when a worker comes upon them. Raises InvalidTaskError for
+        what are no stamps and for what is no signal, OperationalError when it cannot be noted.
+        """
+        stamps = stamps_in(headers)
+        name = signal_name(signal)
+        nodes = [destination] if isinstance(destination, str) else destination
+        if not stamps:
+            return
+        self._note(stamps, name if terminate else "", nodes)
+        told: dict[str, list[Any]] = {}
+        for each, value in stamps:
+            told.setdefault(each, []).append(msgspec.json.decode(value))
+        arguments = {"headers": told, "terminate": terminate, "signal": name}
+        self._broadcast("revoke_by_stamped_headers", arguments, nodes)
+
+    def _note(self, names: Sequence[Key], signal: str, destination: Sequence[str] | None) -> None:
         store = revocations_of(self.app)
         if store is None:
             logger.warning(
@@ -105,13 +131,11 @@ class Control:
                 " and forget it when they stop"
             )
             return
-        store.note(records_of(ids, signal, destination), self.app.conf.task_revoke_expires)
+        store.note(records_of(names, signal, destination), self.app.conf.task_revoke_expires)
 
-    def _broadcast(self, ids: list[str], terminate: bool, signal: str, destination: Sequence[str] | None) -> None:
-        task_id = ids[0] if len(ids) == 1 else ids
-        arguments = {"task_id": task_id, "terminate": terminate, "signal": signal}
+    def _broadcast(self, method: str, arguments: dict[str, Any], destination: Sequence[str] | None) -> None:
         try:
-            self.app.broker.broadcast(pidbox(self.app), command_note("revoke", arguments, destination))
+            self.app.broker.broadcast(pidbox(self.app), command_note(method, arguments, destination))
         except UmbelError as error:
             if revocations_of(self.app) is None:
                 raise

@@ -20,6 +20,7 @@ from umbel.endings import Outcome, ended, expired, returned, unreadable
 from umbel.errors import InvalidTaskError, MessageError, MissingExtra, NotRegistered
 from umbel.failures import error_text
 from umbel.guarding import Guard, TaskEnded
+from umbel.limits.unique import free_at_start
 from umbel.loops import close_loop, run_in_loop
 from umbel.message import Message, now
 from umbel.outcomes import encode_result, result_meta, stores_result
@@ -150,6 +151,8 @@ def execute_message(
     if type(call) is Outcome:
         return call
     task, request, args, kwargs = cast("Call", call)
+    if task.unique:
+        free_at_start(task, message)
     return execute(app, task, request, args, kwargs, run_coroutine=run_coroutine, guard=guard)
 
 
@@ -174,9 +177,17 @@ async def execute_message_async(
     task, request, args, kwargs = cast("Call", call)
     plan = plan_of(task)
     if not plan.is_coroutine:
-        return await in_thread(lambda: execute(app, task, request, args, kwargs, guard=guard))
+
+        def run() -> Outcome:
+            if task.unique:
+                free_at_start(task, message)
+            return execute(app, task, request, args, kwargs, guard=guard)
+
+        return await in_thread(run)
     started = perf_counter()
     try:
+        if task.unique:
+            await asyncio.to_thread(free_at_start, task, message)
         return await execute_async(app, task, request, args, kwargs, guard=guard)
     except asyncio.CancelledError as error:
         if guard is not None and guard.ended:

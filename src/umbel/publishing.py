@@ -67,7 +67,16 @@ def _persist(failure: str, call: Callable[[float], object], deadline: float) -> 
 
 
 def adopt(sent: AsyncResult[Any] | GroupResult, options: Mapping[str, Any]) -> None:
-    """Note a sent task as a child of the one that runs here, unless ``add_to_parent`` or ``trail`` is off."""
+    """Note a sent task as a child of the one that runs here, unless ``add_to_parent`` or ``trail`` is off; and whether
+    it will have a result."""
+    ignored = options.get("ignore_result")
+    name: str | None = getattr(sent, "task_name", None)
+    if ignored is None and name is not None:
+        task = sent.app.registered.get(name)
+        ignored = task is not None and task.ignore_result
+    if ignored:
+        for leaf in sent.leaves():
+            leaf.ignored = True
     parent = current_request()
     if parent is None or parent.called_directly or options.get("add_to_parent") is False:
         return

@@ -59,11 +59,13 @@ def _check_calls(embed: dict[str, Any]) -> None:
 
     Of error callbacks only that they are a list: one that cannot be called is logged, and the others are.
     """
-    for name in ("callbacks", "errbacks", "chain", "chord"):
-        found = embed.get(name)
-        if found is None:
+    chord = embed.get("chord")
+    if chord is not None and not _is_call(chord):
+        raise InvalidTaskError("chord of a task message are not calls of tasks")
+    for name in ("callbacks", "errbacks", "chain"):
+        calls = embed.get(name)
+        if calls is None:
             continue
-        calls = [found] if name == "chord" else found
         well = isinstance(calls, (list, tuple)) and (name == "errbacks" or all(map(_is_call, cast("list[Any]", calls))))
         if not well:
             raise InvalidTaskError(f"{name} of a task message are not calls of tasks")

@@ -132,6 +132,11 @@ class Router:
         self._static = all(getattr(lookup, "static", False) for lookup in self._lookups)
         self._known: dict[str, Options] = {}
 
+    @property
+    def static(self) -> bool:
+        """Whether a route depends on the task's name only."""
+        return self._static
+
     def options(self, name: str, args: Any, kwargs: Any, options: Options, task: Task[..., Any] | None) -> Options:
         """The options that the first matching route gives; empty when none matches."""
         if not self._lookups:

@@ -23,6 +23,7 @@ from umbel.signals import before_task_publish
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
+    from umbel.config import Settings
     from umbel.queues import Exchange, Queue
     from umbel.task import Task
 
@@ -187,7 +188,8 @@ def prepare(
     reply_to = options.get("reply_to") or app.reply_address()
     correlation_id = options.get("correlation_id") or task_id
     delivery_mode = address.delivery_mode
-    embed = _embed(options) if options else EMPTY_EMBED
+    serializer = options.get("serializer") or conf.task_serializer
+    embed = _embed(options, serializer) if options else EMPTY_EMBED
     if before_task_publish.receivers:
         parts = cast("Any", (args, kwargs, embed))
         draft = Draft(headers, extra, parts, eta, expires, priority, reply_to, correlation_id, delivery_mode)
@@ -196,15 +198,12 @@ def prepare(
         headers, extra, eta, expires = draft.headers, draft.extra, draft.eta, draft.expires
         priority, reply_to, correlation_id = draft.priority, draft.reply_to, draft.correlation_id
         name, task_id, delivery_mode = headers.task, headers.id, draft.delivery_mode
-    encoded = dumps((args, kwargs, embed), options.get("serializer") or conf.task_serializer)
+    encoded = dumps((args, kwargs, embed), serializer)
     body = encoded.body
     compression = options.get("compression") or conf.task_compression
     if compression:
         body, extra["compression"] = compress(body, compression)
-    if len(body) > conf.message_max_bytes:
-        raise MessageTooLarge(
-            f"the message for task {name} has {len(body)} bytes, message_max_bytes allows {conf.message_max_bytes}"
-        )
+    check_size(conf, name, body)
     if conf.task_protocol != 2:
         raise ConfigurationError("task_protocol 1 can be read but not written; set it to 2")
     return Message(
@@ -224,6 +223,14 @@ def prepare(
         routing_key=address.routing_key,
         delivery_mode=delivery_mode,
     )
+
+
+def check_size(conf: Settings, name: str, body: bytes) -> None:
+    """Raise MessageTooLarge for a body above ``message_max_bytes``."""
+    if len(body) > conf.message_max_bytes:
+        raise MessageTooLarge(
+            f"the message for task {name} has {len(body)} bytes, message_max_bytes allows {conf.message_max_bytes}"
+        )
 
 
 def _call(
@@ -292,11 +299,14 @@ def _extra(options: Mapping[str, Any], headers: Headers) -> dict[str, Any]:
     return extra
 
 
-def _embed(options: Mapping[str, Any]) -> dict[str, Any]:
-    found = (options.get("link"), options.get("link_error"), options.get("chain"), options.get("chord"))
-    if found == (None, None, None, None):
+def _embed(options: Mapping[str, Any], serializer: str) -> dict[str, Any]:
+    """What follows the call. As JSON signatures are written as they are; other serializers need plain dicts."""
+    link, link_error = options.get("link"), options.get("link_error")
+    chain, chord = options.get("chain"), options.get("chord")
+    if link is None and link_error is None and chain is None and chord is None:
         return EMPTY_EMBED
-    link, link_error, chain, chord = found
+    if serializer == "json" and not link and not link_error:
+        return {**EMPTY_EMBED, "chain": chain and list(chain), "chord": chord}
     try:
         return {
             "callbacks": signature_list(link),

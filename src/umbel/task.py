@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from umbel import result
 from umbel.current import current_request, drop_request, pop_request, push_request
@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from umbel.sending import SendOptions
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 class Task(TaskOptions, Generic[P, R]):
@@ -229,7 +232,7 @@ class Task(TaskOptions, Generic[P, R]):
         kwargs: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
         **more: Any,
-    ) -> Signature:
+    ) -> Signature[..., R]:
         """A call as data; ``immutable=True`` ignores what it is called with."""
         from umbel.canvas.signature import Signature
 
@@ -237,11 +240,19 @@ class Task(TaskOptions, Generic[P, R]):
 
     subtask = signature
 
-    def s(self, *args: Any, **kwargs: Any) -> Signature:
+    @overload
+    def s(self: Task[Concatenate[A, Q], R], *args: Q.args, **kwargs: Q.kwargs) -> Signature[[A], R]: ...
+    @overload
+    def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[[], R]: ...
+    @overload
+    def s(self: Task[Concatenate[A, B, Q], R], *args: Q.args, **kwargs: Q.kwargs) -> Signature[[A, B], R]: ...
+    @overload
+    def s(self, *args: Any, **kwargs: Any) -> Signature[..., R]: ...
+    def s(self, *args: Any, **kwargs: Any) -> Signature[..., R]:
         """A call with these arguments (which may be partial) as data."""
         return self.signature(args, kwargs)
 
-    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature:
+    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[..., R]:
         """A call with exactly these arguments as data."""
         return self.signature(args, kwargs, immutable=True)
 
@@ -322,6 +333,13 @@ class Task(TaskOptions, Generic[P, R]):
 
         return replace(self, sig)
 
+    def on_replace(self, sig: Any) -> Any:
+        """Called by ``replace`` with what takes the task's place, which it sends; override it to change ``sig``, and
+        return what this one returns."""
+        from umbel.canvas.replacing import send_replacement
+
+        return send_replacement(self, sig)
+
     def add_to_chord(self, sig: Any, lazy: bool = False) -> Any:
         """Add a member to the chord that this task is a member of; its result, or with ``lazy`` its signature.
 
@@ -338,7 +356,7 @@ class Task(TaskOptions, Generic[P, R]):
         kwargs: Mapping[str, Any] | None = None,
         queue: str | None = None,
         **extra_options: Any,
-    ) -> Signature:
+    ) -> Signature[..., R]:
         """The present call as data, with other arguments or options where given."""
         from umbel.retrying import signature_from_request
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -74,6 +75,14 @@ def unique(self: Any, name: str, seconds: float = 0.0) -> str:
 @app.task(bind=True, unique=Unique(key="{name}", until="start"))
 def unique_until_start(self: Any, name: str, seconds: float = 0.0) -> str:
     return _run(self, seconds)
+
+
+@app.task(bind=True, unique=Unique(key="{name}", until="start"))
+async def unique_until_start_async(self: Any, name: str, seconds: float = 0.0) -> str:
+    write("begin", self.request.id)
+    await asyncio.sleep(seconds)
+    write("end", self.request.id)
+    return self.request.id
 
 
 @app.task(bind=True, unique=Unique(key="{name}", on_conflict="replace"))

@@ -29,10 +29,10 @@ SHORT_LEASE = {"UMBEL_WORKER_LEASE": str(LEASE), "UMBEL_WORKER_LEASE_RENEWAL": "
 MANY_CRASHES = {"UMBEL_WORKER_CRASH_LIMIT": "1000", "UMBEL_WORKER_DELIVERY_LIMIT": "1000"}
 QUORUM = {"UMBEL_TASK_DEFAULT_QUEUE_TYPE": "quorum"}
 
-FULL = os.environ.get("UMBEL_CHAOS_FULL") == "1"
+FULL = os.environ.get("UMBEL_TEST_FULL") == "1"
 """Whether tests that have a long form run it: ``make chaos``."""
 
-SEED = int(os.environ.get("UMBEL_CHAOS_SEED", "20240613"))
+SEED = int(os.environ.get("UMBEL_TEST_SEED", "20240613"))
 
 
 class Load:
@@ -91,7 +91,7 @@ class Scene:
         self.tasks = tasks
         self.dice = random.Random(SEED)
         self.load = Load(tasks, random.Random(SEED))
-        print(f"UMBEL_CHAOS_SEED={SEED}")
+        print(f"UMBEL_TEST_SEED={SEED}")
 
     @property
     def ledger(self) -> Ledger:

@@ -1,6 +1,6 @@
 """A worker killed at each step between the end of a chord's last member and its body: the body runs, and runs once.
 
-Killed by the faults of ``apps.faults``, at those very steps. ``UMBEL_CHAOS_FULL=1`` (``make chaos``) has every step on
+Killed by the faults of ``apps.faults``, at those very steps. ``UMBEL_TEST_FULL=1`` (``make chaos``) has every step on
 every system.
 """
 

@@ -1,6 +1,6 @@
 """Chords and chains while executors, supervisors and whole workers are killed at random: all of it runs, and once.
 
-``UMBEL_CHAOS_FULL=1`` (``make chaos``): 200 chords of 20 and 50 chains of 50.
+``UMBEL_TEST_FULL=1`` (``make chaos``): 200 chords of 20 and 50 chains of 50.
 """
 
 from __future__ import annotations

@@ -315,3 +315,40 @@ def test_receivers_are_told_when_a_task_was_ended(signals: tuple[Fleet, Path]) -
         (line,) = lines("task_revoked")
         assert (line["id"], line["terminated"], line["signum"], line["expired"]) == (task.id, True, 9, False)
         assert not lines("task_failure")
+
+
+# -- by stamp --
+
+
+def test_tasks_are_revoked_by_their_stamps_wherever_they_are(system: str, workers: Fleet, tasks: ModuleType) -> None:
+    """Queued, delayed, held by a worker, running, and sent only later."""
+
+    def stamped(tenant: str, *args: Any, **options: Any) -> Any:
+        return tasks.record.s(*args).stamp(tenant=tenant).apply_async(**options)
+
+    workers.start("-c", "1", "--prefetch-multiplier", "10")
+    running = stamped("acme", 60.0)
+    wait_for(lambda: running.id in workers.ledger.begun())
+    held, other = stamped("acme"), stamped("initech")
+    wait_for(lambda: tasks.app.broker.size("celery").ready == 0)
+    delayed = stamped("acme", countdown=1.0)
+    tasks.app.control.revoke_by_stamped_headers({"tenant": ["acme", "globex"]}, terminate=True)
+    later = stamped("globex")
+    with pytest.raises(TaskRevokedError, match="terminated"):
+        running.get(timeout=TIMEOUT)
+    for result in (held, delayed, later):
+        assert_revoked(result)
+    assert other.get(timeout=TIMEOUT) == other.id
+    assert set(workers.ledger.begun()) == {running.id, other.id}
+
+
+@one_system("redis")
+def test_a_revocation_by_stamp_is_heeded_by_workers_that_start_later(workers: Fleet, tasks: ModuleType) -> None:
+    revoked = tasks.record.s().stamp(tenant="acme").apply_async()
+    other = tasks.record.s().stamp(tenant="initech").apply_async()
+    done = CliRunner().invoke(umbel, ["-A", "apps.ledger", "revoke", "--stamp", "tenant=acme"], catch_exceptions=False)
+    assert (done.exit_code, done.output) == (0, "1 stamp revoked\n")
+    workers.start("-c", "1", environment=dict([DEAF]))
+    assert other.get(timeout=TIMEOUT) == other.id
+    assert_revoked(revoked)
+    assert set(workers.ledger.begun()) == {other.id}

@@ -57,6 +57,31 @@ def test_until_start_frees_the_key_when_it_runs(limited_workers: Fleet, limited:
     assert [first.get(timeout=TIMEOUT), second.get(timeout=TIMEOUT)] == [first.id, second.id]
 
 
+def test_until_start_keeps_the_key_while_a_worker_only_holds_it(limited_workers: Fleet, limited: ModuleType) -> None:
+    limited_workers.start("-c", "1", "--prefetch-multiplier", "10")
+    running = limited.unique_until_start.delay("a", 2.0)
+    wait_for(lambda: limited_workers.ledger.begun()[running.id], TIMEOUT)
+    held = limited.unique_until_start.delay("b", 2.0)
+    wait_for(lambda: limited.app.broker.size("celery").ready == 0, TIMEOUT)
+    assert running.id not in limited_workers.ledger.ended()
+    assert limited.unique_until_start.delay("b").id == held.id
+    wait_for(lambda: limited_workers.ledger.begun()[held.id], TIMEOUT)
+    assert limited.unique_until_start.delay("b").id != held.id
+
+
+@pytest.mark.parametrize("system", ["redis"], indirect=True)
+@pytest.mark.parametrize("form", ["", "_async"])
+@pytest.mark.parametrize("pool", ["threads", "asyncio", "gevent", "solo"])
+def test_until_start_frees_the_key_in_every_pool(
+    limited_workers: Fleet, limited: ModuleType, pool: str, form: str
+) -> None:
+    task = getattr(limited, f"unique_until_start{form}")
+    limited_workers.start("-P", pool, "-c", "1")
+    running = task.delay("a", 1.0)
+    wait_for(lambda: limited_workers.ledger.begun()[running.id], TIMEOUT)
+    assert task.delay("a").id != running.id
+
+
 def test_a_replaced_call_is_not_run(limited_workers: Fleet, limited: ModuleType) -> None:
     calls = [limited.unique_replacing.delay("a", value) for value in range(3)]
     limited_workers.start("-c", "1")

@@ -46,3 +46,23 @@ def test_an_umbel_clients_revoke_reaches_celerys_workers(both: Rig) -> None:
     with pytest.raises(TaskRevokedError, match="revoked"):
         revoked.get(timeout=TIMEOUT)
     assert not both.runs_of(task_id)
+
+
+def test_revocations_by_stamp_reach_the_workers_of_both(both: Rig) -> None:
+    app, client = both.umbel_client(), both.celery_client()
+    both.celery_worker()
+    umbel = both.umbel_worker("--loglevel", "debug")
+    wait_for(lambda: "remote control is heard" in umbel.log.read_text(), TIMEOUT)
+    app.control.revoke_by_stamped_headers({"tenant": "acme"})
+    (reply,) = client.ask("revoke_by_stamped_headers", headers={"tenant": "globex"})["replies"]
+    assert "flagged as revoked" in str(reply), "by Celery's worker, which has heard the former one before"
+    store = revocations_of(app)
+    assert store is not None
+    wait_for(lambda: "globex" in str(store.since(0.0)[1]), TIMEOUT)
+    revoked = [app.tasks["shared.add"].s(1, 2).stamp(tenant=name).apply_async() for name in ("acme", "globex") * 3]
+    other = app.tasks["shared.add"].s(1, 2).stamp(tenant="initech").apply_async()
+    assert other.get(timeout=TIMEOUT) == 3
+    for result in revoked:
+        with pytest.raises(TaskRevokedError, match="revoked"):
+            result.get(timeout=TIMEOUT)
+        assert not both.runs_of(result.id)

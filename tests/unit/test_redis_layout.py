@@ -17,7 +17,7 @@ from umbel.backends.redis import RedisBackend
 from umbel.backends.redis_results import prefix_of
 from umbel.brokers.base import Action, Options, Settlement
 from umbel.brokers.redis import RedisBroker
-from umbel.brokers.redis_server import server_of
+from umbel.brokers.redis.server import server_of
 from umbel.errors import ConfigurationError
 from umbel.message import Headers, Message, encode_headers
 from umbel.queues import Exchange, Queue

@@ -14,9 +14,9 @@ from umbel.backends.base import Meta
 from umbel.backends.redis import RedisBackend
 from umbel.brokers.base import Action, Consumer, Options, Settlement
 from umbel.brokers.redis import RedisBroker
-from umbel.brokers.redis_consumer import RedisConsumer
-from umbel.brokers.redis_publisher import Publisher
-from umbel.brokers.redis_scripts import PUBLISH
+from umbel.brokers.redis.consumer import RedisConsumer
+from umbel.brokers.redis.publisher import Publisher
+from umbel.brokers.redis.scripts import PUBLISH
 from umbel.message import Headers, Message, encode_headers, format_moment, new_id
 from umbel.queues import Queue
 

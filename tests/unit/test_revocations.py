@@ -253,6 +253,6 @@ def test_a_gate_may_come_and_go(app: Umbel) -> None:
 
 def test_a_record_that_cannot_be_read_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     record = records_of(["a"], "SIGKILL", ["w@x"])[0]
-    newer = encode_record(record)[:-1] + b',"stamps":{"a":1}}'
+    newer = encode_record(record)[:-1] + b',"colour":{"a":1}}'
     assert read_records([(b"{}", 1.0), (newer, 2.0), (b"no JSON", 3.0)]) == [Noted(record, 2.0)]
     assert caplog.text.count("cannot be read") == 2

@@ -23,11 +23,11 @@ from umbel.backends.redis_results import (
     prefix_of,
 )
 from umbel.backends.redis_waiting import Waiting
-from umbel.brokers.redis_keys import Keys
-from umbel.brokers.redis_link import Links, Script
-from umbel.brokers.redis_revocations import RedisRevocations
-from umbel.brokers.redis_scripts import CHORD_PART, GUARDED_STORE
-from umbel.brokers.redis_server import server_of
+from umbel.brokers.redis.keys import Keys
+from umbel.brokers.redis.link import Links, Script
+from umbel.brokers.redis.revocations import RedisRevocations
+from umbel.brokers.redis.scripts import CHORD_PART, GUARDED_STORE
+from umbel.brokers.redis.server import server_of
 from umbel.codecs import dumps, loads, serializer
 from umbel.codecs.results import unwrap
 from umbel.revocations import Revocations

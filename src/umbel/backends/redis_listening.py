@@ -17,8 +17,8 @@ from collections.abc import Callable
 from typing import cast
 
 from umbel.backends.base import Meta
-from umbel.brokers.redis_link import NOTHING, Link, PushNotification, pack
-from umbel.brokers.redis_server import Server
+from umbel.brokers.redis.link import NOTHING, Link, PushNotification, pack
+from umbel.brokers.redis.server import Server
 from umbel.errors import UmbelError
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from typing import Any, cast
 from msgspec import Struct
 
 from umbel.backends.base import Meta
-from umbel.brokers.redis_link import NOTHING, Link, PushNotification, pack, raise_refusal
-from umbel.brokers.redis_server import Server
+from umbel.brokers.redis.link import NOTHING, Link, PushNotification, pack, raise_refusal
+from umbel.brokers.redis.server import Server
 from umbel.errors import OperationalError
 
 _ASK_EVERY = 30.0

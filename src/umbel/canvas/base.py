@@ -8,18 +8,22 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 from umbel.canvas.checking import check, several
-from umbel.canvas.signature import Signature
+from umbel.canvas.signature import P, R, Signature
 from umbel.message import Message
 from umbel.sending import check_options, publish_deadline
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
+    from umbel.result import AsyncResult
 
-SENT_AT_ONCE = 2000
-"""Messages that are made before they are published, so that a large group takes little memory."""
+MADE_AT_FIRST = 20_000
+"""Messages that are made before any is sent, so that one that cannot be made leaves nothing sent."""
+
+MADE_AT_ONCE = 2000
+"""Messages of larger canvases that are made before they are sent, so that these take little memory."""
 
 
-class Canvas(Signature):
+class Canvas(Signature[P, R]):
     """A signature that is several calls."""
 
     @abstractmethod
@@ -35,7 +39,7 @@ class Canvas(Signature):
 
     def apply_async(
         self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
-    ) -> Any:
+    ) -> AsyncResult[R]:
         """Send it, with further arguments and options; its result.
 
         Raises InvalidCanvas for what could not run, and what sending a task raises.
@@ -47,8 +51,10 @@ class Canvas(Signature):
         copy, result = self._frozen(app, args or (), kwargs, options)
         deadline = publish_deadline(app, options)
         messages = copy.emit(app)
-        while part := list(islice(messages, SENT_AT_ONCE)):
+        part = list(islice(messages, MADE_AT_FIRST))
+        while part:
             app.publish(part, deadline)
+            part = list(islice(messages, MADE_AT_ONCE))
         return result
 
     def _frozen(
@@ -56,7 +62,7 @@ class Canvas(Signature):
     ) -> tuple[Self, Any]:
         check(app, self)
         copy = self.clone(args, kwargs)
-        given = dict(options)
+        given = {name: value for name, value in options.items() if name not in OF_SENDING}
         add_to_parent = given.pop("add_to_parent", True)
         check_options(given)
         task_id = given.pop("task_id", None)
@@ -79,6 +85,12 @@ class Canvas(Signature):
     def __bool__(self) -> bool:
         return True
 
+
+OF_SENDING = frozenset(
+    {"producer", "connection", "publisher", "router", "result_cls", "task_type", "retry", "retry_policy", "timeout"}
+    | {"confirm_timeout", "declare", "mandatory", "immediate"}
+)
+"""Options of how messages are sent, which are not options of the calls."""
 
 OWN_OPTIONS = frozenset({"task_id", "root_id", "parent_id", "group_id", "group_index", "chord", "reply_to", "chain"})
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, cast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
+from umbel.canvas import stamping
 from umbel.canvas.base import Canvas, shared_options
 from umbel.canvas.checking import call_of, calls_of, several
 from umbel.canvas.group import group
-from umbel.canvas.signature import Signature
+from umbel.canvas.signature import P, R, Signature
 from umbel.canvas.storing import shortened
 from umbel.errors import InvalidCanvas
 from umbel.message import Message
@@ -16,9 +17,13 @@ from umbel.message import Message
 if TYPE_CHECKING:
     from umbel.app import Umbel
 
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+
 
 @Signature.register_type()
-class chain(Canvas):
+class chain(Canvas[P, R]):
     """``chain(a, b)``, ``chain([a, b])`` or ``a | b``: ``b`` is called with the result of ``a``.
 
     Its result is that of the last call, whose ``parent`` is that of the one before. A group followed by a call is a
@@ -27,6 +32,52 @@ class chain(Canvas):
 
     subtask_type = "chain"
 
+    @overload
+    def __init__(self, a: Signature[P, R], /, *, app: Umbel | None = None, **options: Any) -> None: ...
+    @overload
+    def __init__(
+        self, a: Signature[P, A], b: Signature[[A], R], /, *, app: Umbel | None = None, **options: Any
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        a: Signature[P, A],
+        b: Signature[[A], B],
+        c: Signature[[B], R],
+        /,
+        *,
+        app: Umbel | None = None,
+        **options: Any,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        a: Signature[P, A],
+        b: Signature[[A], B],
+        c: Signature[[B], C],
+        d: Signature[[C], R],
+        /,
+        *,
+        app: Umbel | None = None,
+        **options: Any,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: chain[..., Any], tasks: Iterable[Any] = (), /, *, app: Umbel | None = None, **options: Any
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: chain[..., Any],
+        a: Signature[..., Any],
+        b: Signature[..., Any],
+        c: Signature[..., Any],
+        d: Signature[..., Any],
+        e: Signature[..., Any],
+        /,
+        *more: Signature[..., Any],
+        app: Umbel | None = None,
+        **options: Any,
+    ) -> None: ...
     def __init__(self, *tasks: Any, app: Umbel | None = None, **options: Any) -> None:
         given: Any = tasks
         if len(tasks) == 1 and not isinstance(tasks[0], Mapping):
@@ -70,6 +121,12 @@ class chain(Canvas):
         """Call ``errback`` when one of the calls fails."""
         return self.append_to_list_option("link_error", errback)
 
+    def stamp(
+        self, visitor: stamping.StampingVisitor | None = None, append_stamps: bool = False, **headers: Any
+    ) -> Self:
+        stamping.stamp_parts(self, visitor, append_stamps, headers)
+        return self
+
     def steps(self) -> list[Signature]:
         """The calls one after the other: chains in it unrolled, groups and chords only at the end, with all that
         follows them as their body."""
@@ -80,7 +137,7 @@ class chain(Canvas):
             if isinstance(call, chain):
                 left += call.own_steps()
             elif left and isinstance(call, group):
-                steps.append(followed(call, list(reversed(left))))
+                steps.append(followed(cast("group", call), list(reversed(left))))
                 break
             elif left and call.get("subtask_type") == "chord":
                 steps.append(extended(call, list(reversed(left))))
@@ -131,7 +188,7 @@ class chain(Canvas):
     def emit(self, app: Umbel, args: Sequence[Any] = (), **options: Any) -> Iterator[Message]:
         first, *rest = self.tasks
         following = [*(options.pop("chain", None) or ()), *reversed(rest)]
-        first["options"] = {**shared_options(self.options), **first.options}
+        first["options"] = stamping.with_shared(shared_options(self.options), first.options)
         if following:
             options["chain"] = shortened(app, following)
         yield from first.emit(app, () if self.immutable else args, **{**options, "add_to_parent": False})
@@ -193,12 +250,18 @@ def joined(left: Signature, right: Any) -> Any:
     after = call_of(cast("object", right), "chain", left.app)
     rest = after.tasks if isinstance(after, chain) else [after]
     if isinstance(left, group):
-        return followed(left, list(rest))
+        return followed(cast("group", left), list(rest))
     if isinstance(left, chord):
         return extended(left.clone(), list(rest))
     if not isinstance(left, chain):
         return chain([left, *rest], app=left.own_app)
     made = chain(app=left.own_app)
-    made.tasks = [*left.tasks, *rest]
+    *before, last = left.tasks or [None]
+    if isinstance(last, group):
+        made.tasks = [*before, followed(cast("group", last), list(rest))]
+    elif isinstance(last, chord):
+        made.tasks = [*before, extended(last.clone(), list(rest))]
+    else:
+        made.tasks = [*left.tasks, *rest]
     made["options"] = dict(left.options)
     return made

@@ -25,7 +25,7 @@ def calls_of(items: Iterable[Any], kind: str, app: Umbel | None) -> list[Signatu
 def call_of(item: object, kind: str, app: Umbel | None) -> Signature:
     """``item`` as a signature. Raises InvalidCanvas when it is none."""
     if isinstance(item, Signature):
-        return item
+        return cast("Signature", item)
     if isinstance(item, Mapping) and "task" in item:
         return signature(cast("Mapping[str, Any]", item), app=app)
     given: object = cast("Any", item)
@@ -69,14 +69,15 @@ def exceeds(call: Mapping[str, Any], count: int) -> bool:
 
 
 def check(app: Umbel, canvas: Signature) -> None:
-    """Raise InvalidCanvas for a canvas that contains itself, is too deep, has a chord that can never end, or calls what
-    is no task.
+    """Raise InvalidCanvas for a canvas that contains itself, is too deep or too large, has a chord that can never end,
+    or calls what is no task.
 
     A group that is followed by something in a chain counts as what it becomes: a chord whose body is the rest.
     """
     chords = False
     names = _Names(app)
     composed: list[Any] = []
+    calls, most = 0, app.conf.canvas_max_size
     path: set[int] = set()
     left: list[tuple[Any, bool]] = [(canvas, True)]
     while left:
@@ -91,6 +92,11 @@ def check(app: Umbel, canvas: Signature) -> None:
             raise InvalidCanvas(f"a {call['subtask_type']} contains itself")
         names.check(parts, call["subtask_type"])
         path.add(id(call))
+        calls += sum(map(_weight, parts))
+        if calls > most:
+            raise InvalidCanvas(
+                f"a canvas may have {most:,} signatures, this one has more: send it in parts, or raise canvas_max_size"
+            )
         kinds = [part.get("subtask_type") for part in parts[:-1]] if call["subtask_type"] == "chain" else []
         followed = sum(kind in ("group", "chord") for kind in kinds)
         if len(path) + followed > DEEPEST:
@@ -168,6 +174,14 @@ class _Names:
             if module and module == getattr(task.run, "__module__", None):
                 found.setdefault(module, []).append(name)
         return found
+
+
+def _weight(part: Mapping[str, Any]) -> int:
+    """Messages that a part of a canvas stands for by itself."""
+    if part.get("subtask_type") != "chunks":
+        return 1
+    parts = part["kwargs"]
+    return -(-len(parts["it"]) // parts["n"])
 
 
 def check_chords(app: Umbel) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, cast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
+from umbel.canvas import stamping
 from umbel.canvas.base import Canvas, shared_options
+from umbel.canvas.bulk import Alike
 from umbel.canvas.chain import chain, eldest
 from umbel.canvas.checking import call_of, calls_of, check_chords, ends
 from umbel.canvas.group import group
 from umbel.canvas.members import unlocking_message
-from umbel.canvas.signature import Signature
+from umbel.canvas.signature import P, R, Signature
 from umbel.canvas.storing import reference_to_body
 from umbel.errors import InvalidCanvas
 from umbel.message import Message
@@ -19,9 +21,11 @@ from umbel.sending import plain
 if TYPE_CHECKING:
     from umbel.app import Umbel
 
+A = TypeVar("A")
+
 
 @Signature.register_type()
-class chord(Canvas):
+class chord(Canvas[P, R]):
     """``chord(header, body)`` or ``chord(header)(body)``: ``body`` is called with the list of ``header``'s results.
 
     ``header``: a group, or signatures. Its result is the body's; the ``parent`` of that is the header's. When a member
@@ -30,6 +34,28 @@ class chord(Canvas):
 
     subtask_type = "chord"
 
+    @overload
+    def __init__(
+        self,
+        header: Signature[P, list[A]] | Iterable[Signature[P, A]],
+        body: Signature[[list[A]], R],
+        task: str = "celery.chord",
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        app: Umbel | None = None,
+        **options: Any,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: chord[..., Any],
+        header: Any,
+        body: Signature[[list[Any]], Any] | None = None,
+        task: str = "celery.chord",
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        app: Umbel | None = None,
+        **options: Any,
+    ) -> None: ...
     def __init__(
         self,
         header: Any,
@@ -41,7 +67,7 @@ class chord(Canvas):
         **options: Any,
     ) -> None:
         super().__init__(task, options=options, app=app)
-        members = header if isinstance(header, group) else group(header, app=app)
+        members = cast("group", header) if isinstance(header, group) else group(header, app=app)
         after = None if body is None else call_of(body, "chord's body", app)
         if args or kwargs:
             members = members.clone(args or (), kwargs)
@@ -106,6 +132,12 @@ class chord(Canvas):
         self.needed_body().link_error(errback)
         return errback
 
+    def stamp(
+        self, visitor: stamping.StampingVisitor | None = None, append_stamps: bool = False, **headers: Any
+    ) -> Self:
+        stamping.stamp_chord(self, visitor, append_stamps, headers)
+        return self
+
     def set_immutable(self, immutable: bool) -> None:
         """Of the header's members."""
         self.header.set_immutable(immutable)
@@ -126,6 +158,8 @@ class chord(Canvas):
         group_index: int | None = None,
     ) -> Any:
         header, body = self.header, self.needed_body()
+        if body.subtask_type == "chunks":
+            self.body = body = cast("Any", body).group()
         members = header.freeze(root_id=root_id)
         self.options["task_id"] = header.options["task_id"]
         result = body.freeze(_id, group_id, chord, root_id, parent_id, group_index)
@@ -165,15 +199,31 @@ class chord(Canvas):
         if not counted:
             yield unlocking_message(app, header.freeze(), carried)
         shared = {**shared_options(self.options), **shared_options(header.options), **options}
+        alike = Alike(app, {**shared, "group_id": group_id, "chord": carried})
         for index, call in enumerate(members):
-            call["options"] = {**shared, **call.options}
+            message = alike.message(call, args, index)
+            if message is not None:
+                yield message
+                continue
+            call["options"] = stamping.with_shared(shared, call.options)
             call.freeze(group_id=group_id, chord=carried, group_index=index)
             yield from call.emit(app, args, add_to_parent=False)
 
-    def apply(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
+    def apply(
+        self,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        propagate: bool = True,
+        body: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Run it here and now. ``propagate``: raise the error of a member, otherwise pass it on as its result."""
         copy = self.clone(args, kwargs)
+        if body is not None:
+            copy.body = call_of(body, "chord's body", self._app).clone()
         members = copy.header.apply()
-        result = copy.needed_body().apply((members.get(disable_sync_subtasks=False),), **options)
+        values = members.get(disable_sync_subtasks=False, propagate=propagate)
+        result = copy.needed_body().apply((values,), **options)
         eldest(result).parent = members
         return result
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, cast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Self, cast, overload
 
+from umbel.canvas import stamping
 from umbel.canvas.base import Canvas, shared_options
-from umbel.canvas.checking import calls_of
-from umbel.canvas.signature import Signature
+from umbel.canvas.bulk import Alike
+from umbel.canvas.checking import call_of, calls_of
+from umbel.canvas.signature import M, P, Signature, T
 from umbel.message import Message, new_id
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
+    from umbel.canvas.chord import chord
     from umbel.groups import GroupResult
 
 
 @Signature.register_type()
-class group(Canvas):
+class group(Canvas[P, "list[M]"], Generic[P, M]):
     """``group(a, b)``, ``group([a, b])`` or a generator: calls that run at the same time.
 
     Its result is a :class:`~umbel.groups.GroupResult`. Groups in a group are members of the outer one. Raises
@@ -25,6 +28,18 @@ class group(Canvas):
 
     subtask_type = "group"
 
+    @overload
+    def __init__(self, *tasks: Signature[P, M], app: Umbel | None = None, **options: Any) -> None: ...
+    @overload
+    def __init__(self, tasks: Iterable[Signature[P, M]], /, *, app: Umbel | None = None, **options: Any) -> None: ...
+    @overload
+    def __init__(
+        self: group[..., Any], *tasks: Signature[..., Any], app: Umbel | None = None, **options: Any
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: group[..., Any], tasks: Iterable[Any] = (), /, *, app: Umbel | None = None, **options: Any
+    ) -> None: ...
     def __init__(self, *tasks: Any, app: Umbel | None = None, **options: Any) -> None:
         given: Any = tasks
         if len(tasks) == 1:
@@ -41,7 +56,7 @@ class group(Canvas):
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any], app: Umbel | None = None) -> group:
-        made = group(d["kwargs"].get("tasks") or (), app=app, **(d.get("options") or {}))
+        made: group = group(d["kwargs"].get("tasks") or (), app=app, **(d.get("options") or {}))
         args = d.get("args") or ()
         return made.clone(args) if args else made
 
@@ -60,14 +75,23 @@ class group(Canvas):
         return made
 
     def link(self, callback: Mapping[str, Any]) -> Any:
-        """Call ``callback`` with the result of the first member."""
-        return self.tasks[0].link(callback) if self.tasks else callback
+        """Call ``callback`` when the first member has succeeded, without its result, as Celery does: for the results of
+        all, make it the body of a chord."""
+        if not self.tasks:
+            return callback
+        return self.tasks[0].link(call_of(callback, "group", self._app).clone().set(immutable=True))
 
     def link_error(self, errback: Mapping[str, Any]) -> Any:
         """Call ``errback`` for each member that fails."""
         for call in self.tasks:
             call.link_error(errback)
         return errback
+
+    def stamp(
+        self, visitor: stamping.StampingVisitor | None = None, append_stamps: bool = False, **headers: Any
+    ) -> Self:
+        stamping.stamp_parts(self, visitor, append_stamps, headers)
+        return self
 
     def set_immutable(self, immutable: bool) -> None:
         for call in self.tasks:
@@ -88,11 +112,15 @@ class group(Canvas):
         found: list[Signature] = []
         left: list[Signature] = list(reversed(self.tasks))
         while left:
-            call = simplified(left.pop())
+            call = left.pop()
+            if call.get("subtask_type") is None:
+                found.append(call)
+                continue
+            call = simplified(call)
             if isinstance(call, group):
                 shared = shared_options(call.options)
                 for member in call.tasks:
-                    member["options"] = {**shared, **member.options}
+                    member["options"] = stamping.with_shared(shared, member.options)
                 left += reversed(call.tasks)
             else:
                 found.append(call)
@@ -132,8 +160,15 @@ class group(Canvas):
             return
         shared = {**shared_options(self.options), **options}
         member_of_chord = "chord" in self.options
+        if not member_of_chord:
+            shared["group_id"] = self.options["task_id"]
+        alike = Alike(app, shared)
         for index, call in enumerate(self.tasks):
-            call["options"] = {**shared, **call.options}
+            message = alike.message(call, args, index)
+            if message is not None:
+                yield message
+                continue
+            call["options"] = stamping.with_shared(shared, call.options)
             if not member_of_chord:
                 call.freeze(group_id=self.options["task_id"], group_index=index)
             yield from call.emit(app, args, add_to_parent=False)
@@ -143,6 +178,22 @@ class group(Canvas):
         return self.app.GroupResult(
             options.pop("task_id", None) or new_id(), [call.apply(args, kwargs, **options) for call in copy.members()]
         )
+
+    def __call__(self, *partial_args: Any, **options: Any) -> GroupResult:
+        """Send it, with these arguments in front of the members'."""
+        return self.apply_async(partial_args, None, **options)
+
+    if TYPE_CHECKING:
+
+        def __or__(self, other: Signature[[list[M]], T]) -> chord[P, T]: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+
+        def __invert__(self) -> list[M]: ...
+
+        def apply_async(  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+        ) -> GroupResult: ...
+
+        def delay(self, *args: Any, **kwargs: Any) -> GroupResult: ...  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def __len__(self) -> int:
         return len(self.tasks)
@@ -161,6 +212,6 @@ def simplified(call: Signature) -> Signature:
         call.tasks = steps = call.steps()
         if len(steps) == 1:
             (only,) = steps
-            only["options"] = {**shared_options(call.options), **only.options}
+            only["options"] = stamping.with_shared(shared_options(call.options), only.options)
             return only
     return call

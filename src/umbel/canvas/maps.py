@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from umbel.groups import GroupResult
 
 
-class _Map(Signature):
+class _Map(Signature[..., list[Any]]):
     """A call of a task that calls another one for each item."""
 
     _task = ""
@@ -60,7 +60,7 @@ class xstarmap(_Map):
 
 
 @Signature.register_type()
-class chunks(Canvas):
+class chunks(Canvas[..., list[Any]]):
     """Call a task with each item as its arguments, ``n`` in one message.
 
     Its result is that of the group of messages: a list of lists. Raises InvalidCanvas for ``n`` below 1.
@@ -110,7 +110,7 @@ class chunks(Canvas):
     def messages(self, app: Umbel, args: Sequence[Any] = (), **options: Any) -> tuple[list[Message], Any]:
         return self.group().messages(app, **options)
 
-    def apply_async(
+    def apply_async(  # pyright: ignore[reportIncompatibleMethodOverride] - of a group, as group's own
         self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> GroupResult:
         return self.group().apply_async(**options)

@@ -98,11 +98,11 @@ def _finishing_message(
     app: Umbel, body: dict[str, Any], group: str, member: str, root_id: str | None, queue: str
 ) -> Message:
     """Shared by members where one settlement alone can send it; elsewhere the id tells whose it is."""
-    if not app.broker.stores_results_of(app.backend):
-        return _finish(app, body, group, member, root_id, queue)
     known = _finishing.setdefault(app, {})
     message = known.get(group)
     if message is None:
+        if not app.broker.stores_results_of(app.backend):
+            return _finish(app, body, group, member, root_id, queue)
         if len(known) >= _KEPT:
             known.clear()
         message = known[group] = _finish(app, body, group, member, root_id, queue)

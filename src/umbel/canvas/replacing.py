@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 from umbel.canvas.base import Canvas
 from umbel.canvas.chain import chain
-from umbel.canvas.checking import call_of, check, check_member
+from umbel.canvas.checking import call_of, check, check_member, inner
 from umbel.canvas.chord import chord
 from umbel.canvas.group import group, simplified
 from umbel.canvas.members import is_counted
 from umbel.canvas.signature import Signature
+from umbel.canvas.stamping import NAMES, with_shared
 from umbel.errors import InvalidCanvas, Replaced
 
 if TYPE_CHECKING:
@@ -24,15 +26,36 @@ def replace(task: Task[..., Any], sig: Any) -> Any:
         raise InvalidCanvas(f"{task.name} was called directly: there is no task that could be replaced")
     call = simplified(call_of(sig, "replacement", app).clone())
     if isinstance(call, group):
-        call = chord(call, app.signature("celery.accumulate", kwargs={"index": 0}), app=app)
+        call = chord(cast("group", call), app.signature("celery.accumulate", kwargs={"index": 0}), app=app)
     check(app, call)
     for callback in request.callbacks or ():
         call.link(callback)
     for errback in request.errbacks or ():
         call.link_error(errback)
+    _inherit_stamps(call, request.stamped_headers, request.stamps)
+    if not request.is_eager:
+        call.freeze(request.id, request.group, request.chord, request.root_id, None, request.group_index)
+    return task.on_replace(call)
+
+
+def _inherit_stamps(call: Signature, names: list[str] | None, stamps: Mapping[str, Any] | None) -> None:
+    """The stamps of the replaced task go to all that takes its place, where it has none of the same name."""
+    stamps = stamps or {}
+    given = {name: stamps[name] for name in names or () if name in stamps}
+    left: list[Any] = [call] if given else []
+    while left:
+        each = left.pop()
+        if parts := inner(each):
+            left += parts
+        else:
+            each["options"] = with_shared({NAMES: list(given), **given}, each["options"])
+
+
+def send_replacement(task: Task[..., Any], call: Signature) -> Any:
+    """What ``Task.on_replace`` does."""
+    request, app = task.request, task.app
     if request.is_eager:
         return call.apply().get()
-    call.freeze(request.id, request.group, request.chord, request.root_id, None, request.group_index)
     options: dict[str, Any] = {
         "root_id": request.root_id,
         "parent_id": request.parent_id,

@@ -1,24 +1,45 @@
-"""A call of a task as data: what is to run, not yet sent. Signatures are dicts, so that any serializer writes them."""
+"""A call of a task as data: what is to run, not yet sent. Signatures are dicts, so that any serializer writes them.
+
+For type checkers a signature is generic over what it still takes and over what it returns: ``add.s(1)`` of
+``add(x: int, y: int) -> str`` is a ``Signature[[int], str]``, and ``Signature`` alone is one of unknown types.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, Self, cast, overload
 
+from umbel.canvas import stamping
 from umbel.codecs.representation import safe_repr
 from umbel.current import get_current_app
 from umbel.errors import InvalidTaskError
 from umbel.message import Message, new_id
+from umbel.result import AsyncResult
 from umbel.sending import prepare, publish_deadline
 
 if TYPE_CHECKING:
+    from typing_extensions import ParamSpec, TypeVar
+
     from umbel.app import Umbel
+    from umbel.canvas.chain import chain
     from umbel.task import Task
 
+    P = ParamSpec("P", default=...)
+    R = TypeVar("R", default=Any, covariant=True)
+    M = TypeVar("M", default=Any)
+else:
+    from typing import ParamSpec, TypeVar
+
+    P = ParamSpec("P")
+    R = TypeVar("R", covariant=True)
+    M = TypeVar("M")
+
 S = TypeVar("S", bound="Signature")
+T = TypeVar("T")
 
 
-class Signature(dict[str, Any]):
+class Signature(dict[str, Any], Generic[P, R]):
     """One call: ``task`` (name), ``args``, ``kwargs``, ``options``, ``immutable``.
 
     Called with arguments, a mutable signature puts them in front of its own; an immutable one ignores them.
@@ -45,11 +66,14 @@ class Signature(dict[str, Any]):
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
-        *,
+        type: Task[..., Any] | None = None,
+        subtask_type: str | None = None,
         immutable: bool = False,
         app: Umbel | None = None,
         **more: Any,
     ) -> None:
+        if type is not None:
+            task, app = task or type.name, app or type.app
         if not (isinstance(task, str) or callable(task)):
             super().__init__(task)
             self["args"] = tuple(self.get("args") or ())
@@ -64,7 +88,7 @@ class Signature(dict[str, Any]):
             args=tuple(args or ()),
             kwargs=dict(kwargs or {}),
             options={**(options or {}), **more},
-            subtask_type=self.subtask_type,
+            subtask_type=subtask_type or self.subtask_type,
             immutable=immutable,
         )
         self._app = app if app is not None or isinstance(task, str) else task.app
@@ -125,13 +149,17 @@ class Signature(dict[str, Any]):
 
     # -- changing --
 
-    def clone(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Signature:
+    def clone(
+        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Signature[..., R]:
         """A copy; arguments are put in front of, keywords and options over the present ones."""
-        if self.immutable:
-            args, kwargs = (), None
-        copy = type(self)({**self, "options": {**self.options, **options}}, app=self._app)
-        copy["args"] = (*args, *self.args)
-        copy["kwargs"] = {**self.kwargs, **(kwargs or {})}
+        copy = _copied(self)
+        if options:
+            copy["options"].update(options)
+        if args and not self["immutable"]:
+            copy["args"] = (*args, *self["args"])
+        if kwargs and not self["immutable"]:
+            copy["kwargs"].update(kwargs)
         return copy
 
     partial = clone
@@ -141,7 +169,7 @@ class Signature(dict[str, Any]):
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
-    ) -> Signature:
+    ) -> Signature[..., R]:
         """A copy with other arguments, keywords or options in place of its own, where given."""
         copy = self.clone()
         for name, value in (("args", args), ("kwargs", kwargs), ("options", options)):
@@ -149,7 +177,11 @@ class Signature(dict[str, Any]):
                 copy[name] = tuple(value) if name == "args" else dict(cast("Mapping[str, Any]", value))
         return copy
 
-    def set(self, immutable: bool | None = None, **options: Any) -> Signature:
+    @overload
+    def set(self, immutable: Literal[True], **options: Any) -> Signature[..., R]: ...
+    @overload
+    def set(self, immutable: bool | None = None, **options: Any) -> Self: ...
+    def set(self, immutable: bool | None = None, **options: Any) -> Any:
         """Set options; returns the signature itself."""
         if immutable is not None:
             self["immutable"] = immutable
@@ -167,7 +199,7 @@ class Signature(dict[str, Any]):
         """Call ``errback`` when the task has failed; returns it."""
         return self.append_to_list_option("link_error", errback)
 
-    def on_error(self, errback: Mapping[str, Any]) -> Signature:
+    def on_error(self, errback: Mapping[str, Any]) -> Self:
         """As ``link_error``, but returns the signature itself."""
         self.link_error(errback)
         return self
@@ -186,6 +218,24 @@ class Signature(dict[str, Any]):
         values: list[Any] = list(cast("Iterable[Any]", value)) if isinstance(value, (list, tuple)) else [value]
         for each in values:
             self.append_to_list_option(key, each)
+
+    def stamp(
+        self, visitor: stamping.StampingVisitor | None = None, append_stamps: bool = False, **headers: Any
+    ) -> Self:
+        """Stamp it, all calls in it, and what is linked to them, with ``headers`` and what ``visitor`` says.
+
+        Stamps arrive as ``task.request.stamps``; tasks are revoked by them (``app.control.revoke_by_stamped_headers``).
+        Where there is a stamp of a name already the new one takes its place; with ``append_stamps`` both are kept, as
+        a list. Returns the signature itself.
+        """
+        stamping.stamp_single(self, visitor, append_stamps, headers)
+        return self
+
+    def stamp_links(
+        self, visitor: stamping.StampingVisitor | None, append_stamps: bool = False, **headers: Any
+    ) -> None:
+        """Stamp only what is linked to it."""
+        stamping.stamp_links(self, visitor, append_stamps, headers)
 
     def flatten_links(self) -> list[Any]:
         """This signature and all callbacks that follow from it."""
@@ -208,19 +258,24 @@ class Signature(dict[str, Any]):
         group_index: int | None = None,
     ) -> Any:
         """Give the call its id, and its place in a group or chord, now; returns the result that it will have."""
-        options = self.options
-        frozen: str = options.setdefault("task_id", _id or new_id())
+        app, options = self.app, self["options"]
+        frozen: str | None = options.get("task_id")
+        if frozen is None:
+            frozen = options["task_id"] = _id or new_id()
         if not options.get("reply_to"):
-            options["reply_to"] = self.app.reply_address()
-        given = {
-            "root_id": root_id,
-            "parent_id": parent_id,
-            "group_id": group_id,
-            "group_index": group_index,
-            "chord": chord,
-        }
-        options.update({name: value for name, value in given.items() if value is not None})
-        return self.app.AsyncResult(frozen)
+            options["reply_to"] = app.reply_address()
+        if root_id is not None:
+            options["root_id"] = root_id
+        if parent_id is not None:
+            options["parent_id"] = parent_id
+        if group_id is not None:
+            options["group_id"] = group_id
+        if group_index is not None:
+            options["group_index"] = group_index
+        if chord is not None:
+            options["chord"] = chord
+        result: AsyncResult[R] = AsyncResult(frozen, app=app)
+        return result
 
     @property
     def frozen_id(self) -> str | None:
@@ -229,12 +284,16 @@ class Signature(dict[str, Any]):
 
     # -- composing --
 
-    def __or__(self, other: Any) -> Any:
+    def __or__(self, other: Signature[[R], T]) -> chain[P, T]:  # pyright: ignore[reportIncompatibleMethodOverride]
         from umbel.canvas.chain import joined
 
         return joined(self, other)
 
-    def __invert__(self) -> Any:
+    if TYPE_CHECKING:
+
+        def __ror__(self, value: NoReturn) -> NoReturn: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    def __invert__(self) -> R:
         """Send it and wait for its result."""
         return self.apply_async().get()
 
@@ -258,7 +317,7 @@ class Signature(dict[str, Any]):
 
     def apply_async(
         self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
-    ) -> Any:
+    ) -> AsyncResult[R]:
         """Send it, with further arguments and options."""
         call = self.clone(args or (), kwargs, **options)
         task = self.app.tasks.get(self["task"])
@@ -266,7 +325,7 @@ class Signature(dict[str, Any]):
             return task.apply_async(call.args, call.kwargs, **call.options)
         return self.app.send_task(self["task"], call.args, call.kwargs, **call.options)
 
-    def delay(self, *args: Any, **kwargs: Any) -> Any:
+    def delay(self, *args: Any, **kwargs: Any) -> AsyncResult[R]:
         """Send it, with further arguments."""
         return self.apply_async(args, kwargs)
 
@@ -279,6 +338,16 @@ class Signature(dict[str, Any]):
         """Call the task's function, without any message."""
         call = self.clone(args, kwargs)
         return self.type(*call.args, **call.kwargs)
+
+    def election(self) -> AsyncResult[R]:
+        """Have it run by one worker. In Celery the workers elect one; here the queue gives it to one anyway."""
+        return self.apply_async()
+
+    def __copy__(self) -> Signature[..., R]:
+        return self.clone()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Signature[..., R]:
+        return signature(deepcopy(dict(self), memo), app=self._app)
 
     def __json__(self) -> dict[str, Any]:
         return dict(self)
@@ -300,6 +369,15 @@ class Signature(dict[str, Any]):
         return repr(self.clone(args, kwargs))
 
 
+def _copied(call: S) -> S:
+    copy = dict.__new__(type(call))
+    copy.update(call)
+    copy["kwargs"] = dict(call["kwargs"])
+    copy["options"] = dict(call["options"])
+    copy._app = call._app  # pyright: ignore[reportPrivateUsage] - a part of the class, which subclasses cannot change
+    return copy
+
+
 def signature(
     task: str | Task[..., Any] | Mapping[str, Any],
     args: Sequence[Any] | None = None,
@@ -316,7 +394,7 @@ def signature(
     if not isinstance(task, Mapping):
         return Signature(task, args, kwargs, options, app=app, **more)
     if isinstance(task, Signature):
-        return task
+        return cast("Signature", task)
     if not isinstance(task.get("task"), str):
         raise InvalidTaskError(f"a signature names its task, this one does not: {safe_repr(task)}")
     kind = task.get("subtask_type")
@@ -331,10 +409,11 @@ def signature(
 subtask = signature
 
 
-def maybe_signature(data: Any, app: Umbel | None = None) -> Any:
-    """``data`` as a signature if it is one as data; otherwise unchanged."""
+def maybe_signature(data: Any, app: Umbel | None = None, clone: bool = False) -> Any:
+    """``data`` as a signature if it is one as data, a copy of it with ``clone``; otherwise unchanged."""
     if isinstance(data, Mapping) and "task" in data:
-        return signature(cast("Mapping[str, Any]", data), app=app)
+        found = signature(cast("Mapping[str, Any]", data), app=app)
+        return found.clone() if clone and found is data else found
     return cast("Any", data)
 
 
@@ -343,7 +422,7 @@ def send_many(app: Umbel, signatures: Iterable[Mapping[str, Any]], **options: An
     messages: list[Message] = []
     results: list[Any] = []
     for item in signatures:
-        call = item if isinstance(item, Signature) else signature(item, app=app)
+        call = cast("Signature", item) if isinstance(item, Signature) else signature(item, app=app)
         made, result = call.messages(app, **options)
         messages += made
         results.append(result)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from umbel.brokers.redis_link import Links, Script
+from umbel.brokers.redis.link import Links, Script
 from umbel.limits import holds_line as line
 from umbel.limits.holds_store import ANY, Claim, Hold, HoldStore, Wish
 

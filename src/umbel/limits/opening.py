@@ -16,7 +16,7 @@ Family = Literal["memory", "redis", "sql"]
 _FAMILIES: dict[str, Family] = {
     "umbel.brokers.memory.MemoryBroker": "memory",
     "umbel.backends.memory.MemoryBackend": "memory",
-    "umbel.brokers.redis.RedisBroker": "redis",
+    "umbel.brokers.redis.broker.RedisBroker": "redis",
     "umbel.backends.redis.RedisBackend": "redis",
     "umbel.brokers.sql.broker.SQLBroker": "sql",
     "umbel.backends.sql.SQLBackend": "sql",

@@ -13,15 +13,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from umbel.brokers.redis_keys import SEPARATOR
-from umbel.brokers.redis_link import Script
-from umbel.brokers.redis_scripts import CLOCK
+from umbel.brokers.redis.keys import SEPARATOR
+from umbel.brokers.redis.link import Script
+from umbel.brokers.redis.scripts import CLOCK
 from umbel.limits.buckets import CATCH_UP, KEEP, SOON, Ask, RateStore
 
 if TYPE_CHECKING:
     from umbel.backends.redis import RedisBackend
     from umbel.brokers.redis import RedisBroker
-    from umbel.brokers.redis_link import Links
+    from umbel.brokers.redis.link import Links
 
 _MOST_AT_ONCE = 1000
 

@@ -37,8 +37,8 @@ class Unique(Struct, frozen=True, kw_only=True):
     """How calls of a task are unique: value of the option ``unique``; True stands for ``Unique()``.
 
     ``key``: what makes two calls the same, a format string over the names of the parameters or a function of the
-    arguments; by default all arguments, however they are passed. ``until``: the key is free again when a worker takes
-    the task to run it (``"start"``), or when it has ended (``"done"``). ``on_conflict``: ``"skip"``: nothing is sent,
+    arguments; by default all arguments, however they are passed. ``until``: the key is free again when the task begins
+    (``"start"``), or when it has ended (``"done"``). ``on_conflict``: ``"skip"``: nothing is sent,
     the result of the earlier call is returned; ``"raise"``: DuplicateTaskError; ``"replace"``: the earlier call is not
     run if no worker has it yet. ``ttl``: seconds after which a key is free in any case, counted from the call's eta and
     anew from when a worker takes it.
@@ -190,6 +190,22 @@ def _give_up(store: HoldStore, claims: Sequence[tuple[str, str]]) -> None:
         store.unclaim(claims)
     except UmbelError as error:
         logger.warning("%d unique keys could not be given back, they end with their ttl: %s", len(claims), error)
+
+
+def free_at_start(task: Task[..., Any], message: Message) -> None:
+    """Free the key of a call that begins now, if it is unique until then. May take a round trip to a store.
+
+    A key that cannot be freed is free when the task has ended.
+    """
+    rule = rule_of(task)
+    if rule is None or rule.unique.until != "start":
+        return
+    try:
+        key = rule.of(message)
+        if key is not None:
+            claims_of(task.app, rule).unclaim([(key, message.id)])
+    except UmbelError as error:
+        logger.warning("a unique key cannot be freed before its task has ended: %s", error)
 
 
 def release_unique(task: Task[..., Any], message: Message) -> bool:

@@ -35,7 +35,7 @@ class UniqueGate:
 
     def judge(self, deliveries: Sequence[Delivery]) -> Mapping[int, Settlement]:
         verdicts: dict[int, Settlement] = {}
-        asking: list[tuple[Delivery, Rule]] = []
+        asking: list[Delivery] = []
         claims: list[Claim] = []
         for delivery in deliveries:
             message = delivery.message
@@ -48,19 +48,14 @@ class UniqueGate:
                 verdicts[id(delivery)] = self._refuse(delivery, error)
                 continue
             if key is not None:
-                asking.append((delivery, rule))
+                asking.append(delivery)
                 claims.append(rule.claim(key, message))
         if not claims:
             return verdicts
-        free: list[tuple[str, str]] = []
         owners = claim_keys(self._app, self._store, claims)
-        for (delivery, rule), claim, owner in zip(asking, claims, owners, strict=True):
+        for delivery, claim, owner in zip(asking, claims, owners, strict=True):
             if owner != claim.task_id:
                 verdicts[id(delivery)] = self._drop(delivery, owner)
-            elif rule.unique.until == "start":
-                free.append((claim.key, claim.task_id))
-        if free:
-            self._store.unclaim(free)
         return verdicts
 
     def leave(self, messages: Sequence[Message]) -> None:
@@ -83,5 +78,5 @@ class UniqueGate:
 
 
 def _was_started(delivery: Delivery) -> bool:
-    """Whether a worker has taken it to run it before, so that its key has been freed."""
+    """Whether it has begun before, so that its key has been freed."""
     return delivery.deliveries > 0 or bool(decode_headers(delivery.message.headers).get("retries"))

@@ -116,7 +116,7 @@ class Pool(StartStopStep):
                 lambda: worker.is_cold() or not (always or flow.busy()), conf.worker_soft_shutdown_timeout
             )
         if flow.busy():
-            flow.give_back_running()
+            flow.abandon_running()
             executors.kill()
         executors.stop()
         if not await executors.wait_stopped(_KILL_AFTER):

@@ -15,11 +15,15 @@ from umbel.errors import UmbelError
 
 if TYPE_CHECKING:
     from umbel.message import Message
+    from umbel.worker.link import Ending
 
 logger = logging.getLogger("umbel.worker.gates")
 
 STORE_PAUSE = 1.0
 """Seconds for which a delivery is put off when a gate cannot decide."""
+
+
+_FINAL = (Action.ACK, Action.DEAD_LETTER)
 
 
 class Gate(Protocol):
@@ -85,6 +89,21 @@ class Gates:
         """See ``Gate.leave``."""
         _leave(self._gates, messages)
 
+    def settled(self, ending: Ending, stale: Sequence[Settlement]) -> None:
+        """Tell of what has left, and of what is over, now that ``ending`` was settled except for the ``stale`` ones."""
+        refused = {id(settlement) for settlement in stale}
+        over = ending.over + [
+            settlement.delivery.message
+            for settlement in ending.settlements
+            if settlement.action in _FINAL
+            and id(settlement) not in refused
+            and not goes_on(settlement.delivery.message, settlement.publish)
+        ]
+        if ending.left:
+            self.leave(ending.left)
+        if over:
+            self.over(over)
+
     def when_over(self, tell: Callable[[Sequence[Message]], None]) -> None:
         """Call ``tell`` with tasks that came to their end: run, refused or dead-lettered, not to be delivered again.
         It may raise UmbelError. To be said before the worker claims anything."""
@@ -105,3 +124,8 @@ def _leave(gates: Iterable[Gate], messages: Sequence[Message]) -> None:
             gate.leave(messages)
         except UmbelError as error:
             logger.warning("the end of %d tasks could not be told to a limit: %s", len(messages), error)
+
+
+def goes_on(message: Message, publish: Iterable[Message]) -> bool:
+    """Whether the same task is sent again: a retry."""
+    return any(each.id == message.id for each in publish)

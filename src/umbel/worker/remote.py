@@ -11,7 +11,7 @@ import fnmatch
 import logging
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,7 +21,7 @@ from umbel.bootsteps import StartStopStep
 from umbel.codecs import loads
 from umbel.control import pidbox
 from umbel.errors import BrokerError, DecodeError, OperationalError, UmbelError
-from umbel.revocations import ids_of, signal_name
+from umbel.revocations import Key, ids_of, signal_name, stamps_in
 from umbel.worker.revocations import Revoking
 
 if TYPE_CHECKING:
@@ -139,6 +139,11 @@ class RemoteControl(StartStopStep):
         arguments = command.arguments
         logger.debug("remote control command", extra={"data": {"method": command.method}})
         if command.method in ("revoke", "terminate"):
-            terminate = command.method == "terminate" or arguments.get("terminate")
-            name = signal_name(arguments.get("signal")) if terminate else ""
-            self._worker.revoked.hear(ids_of(arguments.get("task_id")), name, alone=command.limited)
+            self._revoke(command, ids_of(arguments.get("task_id")))
+        elif command.method == "revoke_by_stamped_headers":
+            self._revoke(command, stamps_in(arguments.get("headers")))
+
+    def _revoke(self, command: Command, names: Sequence[Key]) -> None:
+        terminate = command.method == "terminate" or command.arguments.get("terminate")
+        signal = signal_name(command.arguments.get("signal")) if terminate else ""
+        self._worker.revoked.hear(names, signal, alone=command.limited)

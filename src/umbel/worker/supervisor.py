@@ -103,7 +103,7 @@ class Worker:
             self.flow, self.board, lambda: self.pool, conf.worker_cancel_grace, self.kind.in_supervisor
         )
         self.hard_limits = HardLimits(app, self.flow, self.board, self._executors, self.ender, self.call_soon, hostname)
-        self.flow.on_hard_limit = self.hard_limits.expect
+        self.flow.expect_hard_limits(self.hard_limits.expect)
         self.rates = RateLimits(app, self.flow.gates, self.flow.intake.refused)
         self.steps: list[StartStopStep] = []
         self.hooks = HookThread("umbel-steps")

@@ -16,13 +16,15 @@ import services
 from conformance.pool.pools import POOLS, PoolCase
 from workers import Fleet, WorkerProcess, fleet
 
-MODULES = ("apps.ledger", "apps.lanes", "apps.overrunning")
+MODULES = ("apps.ledger", "apps.lanes", "apps.overrunning", "apps.scaled", "apps.disturbed")
 
 
 @contextmanager
-def place(directory: Path, app: str = "apps.lanes") -> Iterator[tuple[Fleet, ModuleType]]:
-    """An empty Redis, a fleet on it, and the module ``app`` in this process."""
-    with services.isolated("redis") as url, fleet(directory, url, url) as workers:
+def place(
+    directory: Path, app: str = "apps.lanes", system: str = "redis", **environment: str
+) -> Iterator[tuple[Fleet, ModuleType]]:
+    """An empty broker, a fleet on it, and the module ``app`` in this process; ``environment`` is that of both."""
+    with urls(directory, system) as (broker, backend), fleet(directory, broker, backend, **environment) as workers:
         os.environ.update(workers.environment)
         for name in MODULES:
             sys.modules.pop(name, None)
@@ -35,6 +37,21 @@ def place(directory: Path, app: str = "apps.lanes") -> Iterator[tuple[Fleet, Mod
                 sys.modules.pop(name, None)
             for name in workers.environment:
                 os.environ.pop(name, None)
+
+
+@contextmanager
+def urls(directory: Path, system: str) -> Iterator[tuple[str, str]]:
+    """Broker and result store: the same but for RabbitMQ, whose results are stored in Redis."""
+    if system == "sqlite":
+        url = f"sqlite:///{directory / 'umbel.db'}"
+        yield url, url
+        return
+    with services.isolated(system) as broker:
+        if system != "rabbitmq":
+            yield broker, broker
+            return
+        with services.isolated("redis") as backend:
+            yield broker, backend
 
 
 def start(workers: Fleet, pool: PoolCase, *arguments: str, app: str = "apps.lanes") -> WorkerProcess:

@@ -14,6 +14,7 @@ import pytest
 
 from conformance.pool.conftest import start
 from conformance.pool.pools import POOLS, PoolCase
+from umbel.errors import WorkerLostError
 from workers import Fleet, WorkerProcess, wait_for
 
 TIMEOUT = 30
@@ -119,6 +120,19 @@ def test_a_cold_shutdown_gives_back_everything_at_once(alone: Alone, pool: PoolC
     assert time.monotonic() - began < 3.0
     assert queued(tasks) == (pool.size + 20, 0)
     assert not workers.ledger.ended()
+
+
+@pytest.mark.parametrize("pool", [p for p in POOLS if p.id in ("prefork", "threads", "solo")], ids=lambda p: p.id)
+def test_what_runs_at_most_once_is_not_given_back_by_a_cold_shutdown(alone: Alone, pool: PoolCase) -> None:
+    workers, tasks = alone
+    task = tasks.app.tasks["apps.ledger.record_at_most_once"]
+    worker = start(workers, pool)
+    running = task.delay(30.0)
+    wait_for(lambda: workers.ledger.begun()[running.id], TIMEOUT)
+    stop(worker, signal.SIGQUIT)
+    assert queued(tasks) == (0, 0)
+    with pytest.raises(WorkerLostError, match="its worker was stopped while it ran"):
+        running.get(timeout=TIMEOUT)
 
 
 @EVERY

@@ -87,6 +87,10 @@ def revoke(task_id: str) -> dict[str, Any]:
     return {"id": task_id}
 
 
+def revoke_by_stamped_headers(headers: dict[str, Any]) -> dict[str, Any]:
+    return {"replies": app.control.revoke_by_stamped_headers(headers, reply=True, limit=1, timeout=20)}
+
+
 COMMANDS = {
     "send": send,
     "get": get,
@@ -95,6 +99,7 @@ COMMANDS = {
     "group": group,
     "canvas": canvas,
     "revoke": revoke,
+    "revoke_by_stamped_headers": revoke_by_stamped_headers,
 }
 
 print(json.dumps("ready"), flush=True)

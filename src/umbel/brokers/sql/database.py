@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, TypeVar
 
 import sqlalchemy
@@ -23,6 +23,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from umbel.brokers.sql.connecting import GRACE, PatientConnect, connect_arguments, prepare_mysql, prepare_sqlite
 from umbel.brokers.sql.faults import Conflict, fault_of
+from umbel.brokers.sql.forking import SQLITE
 from umbel.errors import ConfigurationError, OperationalError, UmbelError
 from umbel.urls import normalise, redact
 
@@ -74,6 +75,7 @@ class Link:
         self.database = database
         self._pooled = pooled
         self._discarded = False
+        self._inside = database.inside
         self._limit = database.patience
         self.driver: Any = pooled.driver_connection
         self._cursor: Any = self.driver.cursor(binary=True) if database.kind == "postgresql" else self.driver.cursor()
@@ -85,7 +87,8 @@ class Link:
     def run(self, sql: str, values: Sequence[Any] = ()) -> int:
         """Execute one statement; how many rows it touched."""
         try:
-            self._cursor.execute(sql, values)
+            with self._inside:
+                self._cursor.execute(sql, values)
         except Exception as error:
             raise self.database.fault(error) from error
         return self._cursor.rowcount
@@ -93,7 +96,8 @@ class Link:
     def run_each(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
         """Execute one statement for each row; how many rows were touched in all."""
         try:
-            self._cursor.executemany(sql, rows)
+            with self._inside:
+                self._cursor.executemany(sql, rows)
         except Exception as error:
             raise self.database.fault(error) from error
         return self._cursor.rowcount
@@ -101,8 +105,9 @@ class Link:
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Execute one statement; all rows that it returns."""
         try:
-            self._cursor.execute(sql, values)
-            return self._cursor.fetchall()
+            with self._inside:
+                self._cursor.execute(sql, values)
+                return self._cursor.fetchall()
         except Exception as error:
             raise self.database.fault(error) from error
 
@@ -134,14 +139,16 @@ class Link:
         """Give the connection back to the pool."""
         if not self._discarded:
             self.bound(self.database.patience)
-            self._pooled.close()
+            with self._inside:
+                self._pooled.close()
 
     def discard(self) -> None:
         """Close the connection for good: its state is unknown."""
         if not self._discarded:
             self._discarded = True
-            self._pooled.invalidate()
-            self._pooled.close()
+            with self._inside:
+                self._pooled.invalidate()
+                self._pooled.close()
 
     def bound(self, seconds: float) -> None:
         """Let each of the following statements take at most ``seconds``, if that is less than usual."""
@@ -176,6 +183,8 @@ class Database:
         self.kind: Kind = _DRIVERS[self.url.get_backend_name()][0]
         self.key = self.url.set(query={}, password=None).render_as_string()
         self.shown = redact(url)
+        self.inside: AbstractContextManager[object] = SQLITE if self.kind == "sqlite" else nullcontext()
+        """To be entered around every call of the driver."""
         self.begin = "BEGIN IMMEDIATE" if self.kind == "sqlite" else "BEGIN"
         self.patience = patience
         self._refusal = refusal
@@ -216,7 +225,7 @@ class Database:
         of processes, and can be undone, latest first, by a loss of power.
         """
         try:
-            with self._connect.within(within):
+            with self._connect.within(within), self.inside:
                 link = Link(self, self.engine.raw_connection())
         except UmbelError:
             raise
@@ -244,7 +253,8 @@ class Database:
             raise
         except OperationalError:
             link.discard()
-            self.engine.dispose()
+            with self.inside:
+                self.engine.dispose()
             raise
         finally:
             link.close()
@@ -284,7 +294,8 @@ class Database:
         with self._guard:
             engine, self._engine = self._engine, None
         if engine is not None:
-            engine.dispose()
+            with self.inside:
+                engine.dispose()
 
     def after_fork(self) -> None:
         """In a forked child: start anew, touching nothing of the parent's."""

@@ -31,6 +31,12 @@ class ApplicationSettings:
     key_prefix: str = setting(
         "", "Put in front of every key and channel name, so that applications can share a server.", own=True
     )
+    canvas_max_size: int = setting(
+        1_000_000,
+        "Signatures in one canvas; a larger one is refused with `InvalidCanvas` before anything of it is sent.",
+        minimum=1,
+        own=True,
+    )
     message_max_bytes: int = setting(
         64 * 1024 * 1024,
         "Largest body in bytes that may be sent; larger ones raise `MessageTooLarge`.",

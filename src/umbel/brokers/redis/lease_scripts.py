@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from umbel.brokers.redis_link import Script
-from umbel.brokers.redis_scripts import CLOCK, COUNTS
+from umbel.brokers.redis.link import Script
+from umbel.brokers.redis.scripts import CLOCK, COUNTS
 
 GHOST_TIME = 900
 """Seconds for which a reaped consumer's landing places are still looked at."""

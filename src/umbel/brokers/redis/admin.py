@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from umbel.brokers.base import DeadLetter, Options, QueueSize
 from umbel.brokers.envelope import decode_envelope
-from umbel.brokers.redis_keys import SEPARATOR, STEPS, Keys
-from umbel.brokers.redis_link import Links, Script
+from umbel.brokers.redis.keys import SEPARATOR, STEPS, Keys
+from umbel.brokers.redis.link import Links, Script
 from umbel.errors import InvalidTaskError
 from umbel.message import Message, now
 

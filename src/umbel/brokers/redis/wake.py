@@ -17,8 +17,8 @@ import socket
 import time
 from typing import cast
 
-from umbel.brokers.redis_link import NOTHING, Link, PushNotification, pack
-from umbel.brokers.redis_server import Server
+from umbel.brokers.redis.link import NOTHING, Link, PushNotification, pack
+from umbel.brokers.redis.server import Server
 from umbel.errors import OperationalError
 
 LONGEST_WAIT = 5.0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from umbel.brokers.redis_link import Links, Script
+from umbel.brokers.redis.link import Links, Script
 from umbel.revocations import Noted, Revocation, Revocations, encode_record, read_records
 
 _NOTE = Script("""

@@ -15,8 +15,8 @@ import msgspec
 
 from umbel.brokers.base import Place
 from umbel.brokers.envelope import decode_envelope
-from umbel.brokers.redis_keys import STEPS, UNIQUE, Keys
-from umbel.brokers.redis_link import Links, Script
+from umbel.brokers.redis.keys import STEPS, UNIQUE, Keys
+from umbel.brokers.redis.link import Links, Script
 from umbel.errors import InvalidTaskError
 
 _PAGE = 500

@@ -18,10 +18,10 @@ from msgspec import Struct
 
 from umbel.brokers.base import Delivery
 from umbel.brokers.envelope import decode_envelope
-from umbel.brokers.redis_keys import Source
-from umbel.brokers.redis_link import ANSWER_TIMEOUT, Link, Links
-from umbel.brokers.redis_scripts import ADOPT
-from umbel.brokers.redis_wake import Wakes
+from umbel.brokers.redis.keys import Source
+from umbel.brokers.redis.link import ANSWER_TIMEOUT, Link, Links
+from umbel.brokers.redis.scripts import ADOPT
+from umbel.brokers.redis.wake import Wakes
 from umbel.errors import InvalidTaskError, OperationalError
 from umbel.message import Message
 

@@ -17,9 +17,9 @@ from msgspec import Struct
 
 from umbel.brokers.base import Options
 from umbel.brokers.envelope import encode_envelope
-from umbel.brokers.redis_keys import SEPARATOR, UNIQUE, Keys, step_of
-from umbel.brokers.redis_link import Links
-from umbel.brokers.redis_scripts import PUBLISH
+from umbel.brokers.redis.keys import SEPARATOR, UNIQUE, Keys, step_of
+from umbel.brokers.redis.link import Links
+from umbel.brokers.redis.scripts import PUBLISH
 from umbel.brokers.routing import Binding, topic_matches
 from umbel.errors import OperationalError, PublishTimeout, UmbelError, UnroutableMessage
 from umbel.message import Message, new_id, now

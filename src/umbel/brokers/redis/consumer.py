@@ -18,18 +18,18 @@ import msgspec
 from msgspec import Struct
 
 from umbel.brokers.base import Action, Consumer, Delivery, Settled, Settlement
-from umbel.brokers.redis_adoption import SOON, Adoption, Landed, Lease, read_delivery
-from umbel.brokers.redis_keys import STEPS, Source
-from umbel.brokers.redis_lease_scripts import BEGIN, END, RECOVER, RENEW
-from umbel.brokers.redis_scripts import CLAIM, SETTLE
-from umbel.brokers.redis_settling import Settling
-from umbel.brokers.redis_wake import Wakes, Woken
+from umbel.brokers.redis.adoption import SOON, Adoption, Landed, Lease, read_delivery
+from umbel.brokers.redis.keys import STEPS, Source
+from umbel.brokers.redis.lease_scripts import BEGIN, END, RECOVER, RENEW
+from umbel.brokers.redis.scripts import CLAIM, SETTLE
+from umbel.brokers.redis.settling import Settling
+from umbel.brokers.redis.wake import Wakes, Woken
 from umbel.errors import OperationalError
 from umbel.message import new_id
 from umbel.queues import Queue
 
 if TYPE_CHECKING:
-    from umbel.brokers.redis import RedisBroker
+    from umbel.brokers.redis.broker import RedisBroker
 
 log = logging.getLogger(__name__)
 

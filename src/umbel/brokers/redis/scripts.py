@@ -6,8 +6,8 @@ numbers: envelopes pass through undecoded. Arguments are listed at the top of ea
 
 from __future__ import annotations
 
-from umbel.brokers.redis_keys import RETURNED, SEPARATOR, UNIQUE
-from umbel.brokers.redis_link import Script
+from umbel.brokers.redis.keys import RETURNED, SEPARATOR, UNIQUE
+from umbel.brokers.redis.link import Script
 
 _DELAY = """
 -- Who sleeps until the next due time is told when there is an earlier one.
@@ -231,7 +231,7 @@ local function add_part(base, mark, index, payload, size, added, milliseconds, o
   if redis.call('SADD', base .. '.d', mark) == 1 then
     redis.call('ZADD', base .. '.j', index, payload)
     if added ~= '0' then redis.call('INCRBY', base .. '.t', added) end
-    if milliseconds ~= '0' then
+    if milliseconds ~= '0' and (added ~= '0' or redis.call('PTTL', base .. '.d') < 0.9 * milliseconds) then
       for _, end_ in ipairs({'.j', '.d', '.t', '.s'}) do redis.call('PEXPIRE', base .. end_, milliseconds) end
     end
   elseif once then
@@ -240,8 +240,8 @@ local function add_part(base, mark, index, payload, size, added, milliseconds, o
   local total = size
   if total == '0' then total = redis.call('GET', base .. '.s') end
   if not total then return false end
-  local more = redis.call('GET', base .. '.t')
-  return redis.call('ZCARD', base .. '.j') >= tonumber(total) + tonumber(more or 0)
+  local ended = redis.call('ZCARD', base .. '.j')
+  return ended >= tonumber(total) and ended >= tonumber(total) + tonumber(redis.call('GET', base .. '.t') or 0)
 end
 
 -- Whether claimant may finish a chord: nobody else does.
@@ -266,6 +266,8 @@ SETTLE = Script(
 -- before; then settlements:
 --   'a', tag                       acknowledge
 --   'r', tag, key, payload         acknowledge, and store a successful result
+--   'p', tag, key, payload, eight arguments of the part as below, '1', kind, key, score, value or '0'
+--                                  the same, for a member of a chord; '0': its message was given with a former one
 --   'x', tag, action, five arguments of the action, '1' to count the delivery as failed,
 --        n results, n * (key, payload, milliseconds, guarded), m, m * (kind, key, score, value),
 --        p, p * (chord, mark, index, payload, size, added, milliseconds, claimant, kind, key, score, value)
@@ -276,7 +278,6 @@ local last = redis.call('HGET', record, 'settles')
 if last and call <= tonumber(last) then return {{2}} end
 
 local ends = {{
-  ack = function(raw) end,
   requeue = function(raw, list, delayed, step, seconds, tag)
     if tonumber(seconds) > 0 then
       local unique = '{RETURNED}' .. string.sub(redis.sha1hex(id .. tag), 1, {UNIQUE - 1})
@@ -309,6 +310,17 @@ for part = stop + 2, stop + 1 + 3 * adoptions, 3 do
   adopt(held, ARGV[part], ARGV[part + 1], ARGV[part + 2])
 end
 
+-- Notes the part whose arguments begin at first, and sends the message when its chord is complete by it.
+local function note(first, kind, key, score, value)
+  local base, kept, claimant = ARGV[first], ARGV[first + 6], ARGV[first + 7]
+  local size, added = ARGV[first + 4], ARGV[first + 5]
+  if add_part(base, ARGV[first + 1], ARGV[first + 2], ARGV[first + 3], size, added, kept, true)
+      and claim_chord(base, claimant, kept) then
+    send(kind, key, score, value)
+  end
+end
+
+local finishing = {{}}
 local stale, position, at = {{}}, 0, stop + 2 + 3 * adoptions
 while at <= #ARGV do
   local kind, tag_ = ARGV[at], ARGV[at + 1]
@@ -322,16 +334,29 @@ while at <= #ARGV do
       store(ARGV[at + 2], ARGV[at + 3], ARGV[stop], '0')
     end
     at = at + 4
+  elseif kind == 'p' then
+    local claimant, rest = ARGV[at + 11], at + 13
+    if ARGV[at + 12] == '1' then
+      finishing[claimant] = rest
+      rest = rest + 4
+    end
+    if redis.call('HDEL', held, tag_) == 0 then
+      stale[#stale + 1] = position
+    else
+      store(ARGV[at + 2], ARGV[at + 3], ARGV[stop], '0')
+      local given = finishing[claimant]
+      note(at + 4, ARGV[given], ARGV[given + 1], ARGV[given + 2], ARGV[given + 3])
+    end
+    at = rest
   else
     local action, counted = ARGV[at + 2], ARGV[at + 8]
-    local raw = redis.call('HGET', held, tag_)
+    local raw = action == 'ack' or redis.call('HGET', held, tag_)
     local results = tonumber(ARGV[at + 9])
     local sent = at + 10 + 4 * results
     local messages = tonumber(ARGV[sent])
     local first = sent + 1 + 4 * messages
     local parts = tonumber(ARGV[first])
-    if raw then
-      redis.call('HDEL', held, tag_)
+    if raw and redis.call('HDEL', held, tag_) == 1 then
       for result = at + 10, sent - 4, 4 do
         store(ARGV[result], ARGV[result + 1], ARGV[result + 2], ARGV[result + 3])
       end
@@ -339,13 +364,9 @@ while at <= #ARGV do
         send(ARGV[message], ARGV[message + 1], ARGV[message + 2], ARGV[message + 3])
       end
       for part = first + 1, first + 12 * parts, 12 do
-        local base, claimant, kept = ARGV[part], ARGV[part + 7], ARGV[part + 6]
-        if add_part(base, ARGV[part + 1], ARGV[part + 2], ARGV[part + 3], ARGV[part + 4], ARGV[part + 5], kept, true)
-            and claim_chord(base, claimant, kept) then
-          send(ARGV[part + 8], ARGV[part + 9], ARGV[part + 10], ARGV[part + 11])
-        end
+        note(part, ARGV[part + 8], ARGV[part + 9], ARGV[part + 10], ARGV[part + 11])
       end
-      if counted == '1' then raw = ' ' .. raw end
+      if counted == '1' and action ~= 'ack' then raw = ' ' .. raw end
       local a, b, c, d, e = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
       if action == 'requeue' then
         ends.requeue(raw, a, b, c, d, tag_)

@@ -16,8 +16,8 @@ from msgspec import Struct, field
 
 from umbel.brokers.base import Listener, Lock, Note
 from umbel.brokers.envelope import encode_envelope
-from umbel.brokers.redis_keys import Keys
-from umbel.brokers.redis_link import NOTHING, Link, Links, PushNotification, Script, pack
+from umbel.brokers.redis.keys import Keys
+from umbel.brokers.redis.link import NOTHING, Link, Links, PushNotification, Script, pack
 from umbel.brokers.routing import topic_matches
 from umbel.errors import BrokerError, OperationalError
 from umbel.message import Message, new_id

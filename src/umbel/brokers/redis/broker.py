@@ -1,7 +1,7 @@
 """Redis as the broker: queues that Celery's clients and workers share, with leases, delays and dead letters of ours.
 
 Needs Redis 6.2 or newer, or a server that speaks its protocol. Every step that must be atomic is one Lua script
-(``redis_scripts.py``); key names are in ``redis_keys.py``. The claim order is 9 first unless ``lowest_priority_first``.
+(``scripts``); key names are in ``keys``. The claim order is 9 first unless ``lowest_priority_first``.
 The rights that an ACL user needs are listed in ``docs/how-to/redis.md``, where a test reads them.
 """
 
@@ -24,14 +24,14 @@ from umbel.brokers.base import (
     Place,
     QueueSize,
 )
-from umbel.brokers.redis_admin import Administration
-from umbel.brokers.redis_consumer import RedisConsumer
-from umbel.brokers.redis_fanout import RedisListener, RedisLock, encode_note
-from umbel.brokers.redis_keys import STEPS, Keys
-from umbel.brokers.redis_link import ANSWER_TIMEOUT, Links
-from umbel.brokers.redis_publisher import Publishing
-from umbel.brokers.redis_revocations import RedisRevocations
-from umbel.brokers.redis_server import server_of
+from umbel.brokers.redis.admin import Administration
+from umbel.brokers.redis.consumer import RedisConsumer
+from umbel.brokers.redis.fanout import RedisListener, RedisLock, encode_note
+from umbel.brokers.redis.keys import STEPS, Keys
+from umbel.brokers.redis.link import ANSWER_TIMEOUT, Links
+from umbel.brokers.redis.publisher import Publishing
+from umbel.brokers.redis.revocations import RedisRevocations
+from umbel.brokers.redis.server import server_of
 from umbel.errors import OperationalError
 from umbel.message import Message
 from umbel.queues import Queue
@@ -104,7 +104,7 @@ class RedisBroker(Broker):
         return self._administration.peek(queue, limit)
 
     def locate(self, task_id: str) -> Place | None:
-        from umbel.brokers.redis_locating import Search
+        from umbel.brokers.redis.locating import Search
 
         return Search(self.links, self.keys, task_id).run(self.queues())
 

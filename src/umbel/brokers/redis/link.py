@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from umbel.brokers.polling import new_poll
-from umbel.brokers.redis_server import Server
+from umbel.brokers.redis.server import Server
 from umbel.errors import BrokerError, MissingExtra, OperationalError, UmbelError
 
 try:

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 from umbel.backends.base import Part, Result
 from umbel.backends.redis_results import milliseconds_of, part_arguments, result_key
 from umbel.brokers.base import Action, Settlement
-from umbel.brokers.redis_keys import Source
+from umbel.brokers.redis.keys import Source
+from umbel.brokers.redis.publisher import Place
 from umbel.message import now
 
 if TYPE_CHECKING:
-    from umbel.brokers.redis import RedisBroker
+    from umbel.brokers.redis.broker import RedisBroker
+
+_KEPT = 64
 
 
 class Settling:
@@ -21,6 +24,8 @@ class Settling:
     def __init__(self, broker: RedisBroker) -> None:
         self._broker = broker
         self._keys = broker.keys
+        self._finishing: dict[str, Place] = {}
+        """Of messages that finish chords, which come with every member: what publishing them writes, by id."""
 
     def arguments(
         self, settlements: Sequence[Settlement], lists: Sequence[Source], adopted: Sequence[str] = ()
@@ -32,16 +37,23 @@ class Settling:
         prefix = self._broker.results_prefix
         usual = next((item.result.expires for item in settlements if item.result is not None), 0.0)
         written: list[Any] = [milliseconds_of(usual), len(adopted) // 3, *adopted]
+        given: set[str] = set()
         for item in settlements:
             result = item.result
             tag = item.delivery.tag
-            if item.action is Action.ACK and not item.publish and not item.parts:
-                if result is None:
+            if item.action is Action.ACK and not item.publish:
+                if not item.parts and result is None:
                     written += ("a", tag)
                     continue
-                if result.state == "SUCCESS" and result.expires == usual:
-                    written += ("r", tag, result_key(prefix, result.task_id), result.payload)
-                    continue
+                if result is not None and result.state == "SUCCESS" and result.expires == usual:
+                    key = result_key(prefix, result.task_id)
+                    if not item.parts:
+                        written += ("r", tag, key, result.payload)
+                        continue
+                    if len(item.parts) == 1:
+                        written += ("p", tag, key, result.payload)
+                        written += self._member(item.parts[0], given)
+                        continue
             written += self._whole(item, lists)
         return written
 
@@ -57,16 +69,25 @@ class Settling:
             written += (place.kind, place.key, place.score, place.value)
         written.append(len(item.parts))
         for part in item.parts:
-            written += self._part(part, moment)
+            written += (*part_arguments(self._broker.results_prefix, part), part.then.id, *self._then(part))
         return written
 
-    def _part(self, part: Part, moment: float) -> tuple[Any, ...]:
-        place = self._broker.publishing.places(part.then, moment)[0]
-        return (
-            *part_arguments(self._broker.results_prefix, part),
-            part.then.id,
-            *(place.kind, place.key, place.score, place.value),
-        )
+    def _member(self, part: Part, given: set[str]) -> tuple[Any, ...]:
+        """A part, with the message that finishes its chord unless it is among those ``given`` in this call."""
+        arguments = part_arguments(self._broker.results_prefix, part)
+        if part.then.id in given:
+            return (*arguments, part.then.id, "0")
+        given.add(part.then.id)
+        return (*arguments, part.then.id, "1", *self._then(part))
+
+    def _then(self, part: Part) -> tuple[Any, ...]:
+        """What publishing the message that finishes a chord writes."""
+        place = self._finishing.get(part.then.id)
+        if place is None:
+            if len(self._finishing) >= _KEPT:
+                self._finishing.clear()
+            place = self._finishing[part.then.id] = self._broker.publishing.places(part.then, now())[0]
+        return place.kind, place.key, place.score, place.value
 
     def _action(self, item: Settlement, place: Source) -> tuple[Any, ...]:
         keys, queue = self._keys, place.queue
