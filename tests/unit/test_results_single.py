@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import pickle
 import uuid
 from collections.abc import Iterator
@@ -152,6 +153,18 @@ def test_a_failed_parent_is_raised(app: Umbel) -> None:
         last.get(timeout=10, interval=0.05)
     with pytest.raises(umbel.errors.TimeoutError):
         last.get(timeout=0.1, interval=0.05, follow_parents=False)
+
+
+def test_tasks_are_revoked_by_their_stamps(app: Umbel) -> None:
+    listener = app.broker.listen("celery.pidbox")
+    try:
+        app.AsyncResult("any").revoke_by_stamped_headers({"tenant": ["acme"]}, terminate=True, signal="KILL", wait=True)
+        (note,) = listener.receive(5)
+    finally:
+        listener.close()
+    assert json.loads(note.body)["arguments"] == {
+        "headers": {"tenant": ["acme"]}, "terminate": True, "signal": "SIGKILL",
+    }  # fmt: skip
 
 
 # -- the tree below --------------------------------------------------------------------------------

@@ -119,7 +119,10 @@ class Stage(Scene):
         excused = self._in_doubt(vanishing=vanishing) if kills else set[str]()
         if vanishing:
             excused |= once - self.ledger.begun().keys()
-        self._await_done(once - excused)
+        if kills:
+            excused |= self._await_ended_or_failed(once - excused)
+        else:
+            self._await_done(once)
         wait_for(self.is_settled, TIMEOUT, "nothing is left in the queue")
         wait_for(lambda: not self._unread(excused & once), 10, "every result can be read")
         self._assert_failed(once & excused, vanishing=vanishing)
@@ -131,6 +134,18 @@ class Stage(Scene):
         except AssertionError as error:
             missing = sorted(ids - self.ledger.ended().keys())
             raise AssertionError(f"{error}; of {len(ids)}, {len(missing)} were not: {missing[:5]}") from None
+
+    def _await_ended_or_failed(self, ids: set[str]) -> set[str]:
+        """Those that failed: their process was killed after they were noted as begun, before their first line."""
+
+        def unended() -> set[str]:
+            return ids - self.ledger.ended().keys()
+
+        def are_ready() -> bool:
+            return all(self.tasks.app.AsyncResult(task_id).ready() for task_id in unended())
+
+        wait_for(are_ready, TIMEOUT, f"what runs at most once has ended or failed: {sorted(ids)}")
+        return unended()
 
     def _in_doubt(self, *, vanishing: bool) -> set[str]:
         """What processes that are gone had begun and may not have reported, or their supervisor not settled."""
