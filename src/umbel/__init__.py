@@ -23,6 +23,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from umbel.app import Umbel as Umbel
     from umbel.autoscaling import Autoscaler as Autoscaler
+    from umbel.bug_report import bugreport as bugreport
     from umbel.canvas import Signature as Signature
     from umbel.canvas import StampingVisitor as StampingVisitor
     from umbel.canvas import chain as chain
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Umbel": "app",
     "Autoscaler": "autoscaling",
+    "bugreport": "bug_report",
     "chain": "canvas",
     "chord": "canvas",
     "chunks": "canvas",
@@ -125,6 +127,7 @@ __all__ = [
     "Unique",
     "__version__",
     "allow_join_result",
+    "bugreport",
     "chain",
     "chord",
     "chunks",

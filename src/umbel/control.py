@@ -16,6 +16,7 @@ import msgspec
 from umbel.backends.base import Meta
 from umbel.brokers.base import Note
 from umbel.codecs.exceptions import encode_exception
+from umbel.current import get_current_app
 from umbel.errors import TaskRevokedError, UmbelError
 from umbel.revocations import DEFAULT_SIGNAL, Key, Revocations, ids_of, records_of, signal_name, stamps_in
 
@@ -56,10 +57,19 @@ def command_note(method: str, arguments: dict[str, Any], destination: Sequence[s
 
 
 class Control:
-    """Remote control of one application's workers."""
+    """Remote control of one application's workers, by default of the current one's."""
 
-    def __init__(self, app: Umbel) -> None:
-        self.app = app
+    def __init__(self, app: Umbel | None = None) -> None:
+        self.app = app or get_current_app()
+
+    def purge(self, connection: object = None) -> int:
+        """Remove all ready and delayed messages from the configured queues; how many. There is no way back.
+
+        ``connection`` has no effect. Raises OperationalError.
+        """
+        return sum(self.app.broker.purge(queue.name) for queue in self.app.consume_queues())
+
+    discard_all = purge
 
     def revoke(
         self,

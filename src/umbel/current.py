@@ -6,6 +6,7 @@ a context variable, so that every thread and every coroutine has its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _request: ContextVar[Request | None] = ContextVar("umbel_request", default=None)
 _default: list[Umbel] = []
+_makers: list[Callable[[], Umbel]] = []
 
 current_request = _request.get
 """The request of the innermost task that runs here, or None."""
@@ -58,10 +60,19 @@ def get_current_app() -> Umbel:
     if request is not None and request.owner is not None:
         return request.owner.app
     if not _default:
-        from umbel.app import Umbel
-
-        Umbel("default", set_as_current=True)
+        set_default_app(_makers[0]() if _makers else _plain())
     return _default[0]
+
+
+def _plain() -> Umbel:
+    from umbel.app import Umbel
+
+    return Umbel("default", set_as_current=False)
+
+
+def set_default_maker(make: Callable[[], Umbel]) -> None:
+    """Let ``make`` give the application that is current where none was made."""
+    _makers[:] = [make]
 
 
 def get_current_task() -> Task[..., Any] | None:

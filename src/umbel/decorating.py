@@ -6,7 +6,9 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from umbel.discovery import set_options
-from umbel.task import Task, default_name
+from umbel.errors import ConfigurationError
+from umbel.naming import names_of
+from umbel.task import Task
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -53,7 +55,7 @@ def make_task(
 
     Options are attributes of ``Task``; ``lazy`` and ``shared`` have no effect.
     """
-    name = name or default_name(function, app.main)
+    name = name or app.gen_task_name(*names_of(function))
     task = app.registered.get(name)
     if task is None:
         task = (base or app.Task)()
@@ -74,7 +76,9 @@ def check_limits(task: Task[..., Any]) -> None:
 
 
 def add_task(app: Umbel, task: Task[..., Any], name: str, options: Mapping[str, Any]) -> None:
-    """Register a task object under ``name``."""
+    """Register a task object under ``name``. Raises ConfigurationError for options that cannot be kept."""
+    if options.get("backend") is not None:
+        raise ConfigurationError(f"task {name} asks for a result backend of its own; there is one for the application")
     task.name = name
     task.app = app
     classes = {key: getattr(task, key) for key in ("autoretry_for", "dont_autoretry_for", "throws")}

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from umbel import followups
+from umbel.canvas.checking import errbacks_of
+from umbel.codecs import dumps, loads
 from umbel.current import current_request
-from umbel.errors import Retry
+from umbel.errors import ChordError, Retry
 from umbel.execution import Outcome, execute
 from umbel.message import new_id
 from umbel.request import Request
@@ -14,6 +17,7 @@ from umbel.result import EagerResult
 from umbel.sending import check_options, signature_list
 
 if TYPE_CHECKING:
+    from umbel.canvas.chord import chord
     from umbel.task import Task
 
 
@@ -53,10 +57,68 @@ def apply(
         args, kwargs = outcome.value.sig.args, outcome.value.sig.kwargs
         retries += 1
     _finish(task, outcome)
+    if request.replacement is not None:
+        return _of_replacement(task, run_id, request.replacement, throw)
     if throw and outcome.state == "FAILURE":
         raise outcome.value
     value = outcome.value if outcome.state != "REJECTED" else outcome.reason
     result: EagerResult[Any] = EagerResult(run_id, value, outcome.state, outcome.traceback, task.name)
+    return result
+
+
+def as_sent(task: Task[..., Any], args: Any, kwargs: Any, options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Arguments as a worker would get them: through the serializer and back. Raises EncodeError."""
+    conf = task.app.conf
+    kind = options.get("serializer") or task.send_defaults().get("serializer") or conf.task_serializer
+    encoded = dumps((args or (), kwargs or {}), kind)
+    found = loads(encoded.body, encoded.content_type, encoded.content_encoding, frozenset({encoded.content_type}))
+    return found[0], found[1]
+
+
+def apply_chord(whole: chord, options: Mapping[str, Any], propagate: bool = True) -> EagerResult[Any]:
+    """Run the members of a chord, then its body; if one has failed, and ``propagate``, the body's error callbacks
+    instead."""
+    from umbel.canvas.chain import eldest
+
+    members, body = whole.header.apply(), whole.needed_body()
+    failed = next((leaf for leaf in members.leaves() if not leaf.successful()), None)
+    if failed is None or not propagate:
+        result = body.apply((members.get(disable_sync_subtasks=False, propagate=False),), **options)
+    else:
+        error = ChordError(f"Dependency {failed.id} raised {failed.result!r}")
+        result = _failed_body(whole, error, failed.traceback, options)
+    eldest(result).parent = members
+    return result
+
+
+def _failed_body(
+    whole: chord, error: ChordError, traceback: str | None, options: Mapping[str, Any]
+) -> EagerResult[Any]:
+    app, body = whole.app, whole.needed_body()
+    throw = options.get("throw")
+    body_id: str = options.get("task_id") or body.frozen_id or new_id()
+    request = Request(
+        id=body_id,
+        task=body.task,
+        errbacks=errbacks_of(body),
+        is_eager=True,
+        called_directly=False,
+        hostname="eager",
+    )
+    messages = followups.after_failure(app, request, error, traceback or "")
+    if messages:
+        app.publish(list(messages))
+    if app.conf.task_eager_propagates if throw is None else throw:
+        raise error
+    result: EagerResult[Any] = EagerResult(body_id, error, "FAILURE", traceback, body.task)
+    return result
+
+
+def _of_replacement(task: Task[..., Any], run_id: str, call: Any, throw: bool) -> EagerResult[Any]:
+    """Run what a task has put in its place: its result, under the id of the task."""
+    done = call.apply(task_id=run_id, throw=throw)
+    result: EagerResult[Any] = EagerResult(run_id, done.result, done.state, done.traceback, task.name)
+    result.parent = done.parent
     return result
 
 

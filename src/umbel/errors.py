@@ -45,18 +45,26 @@ class StepError(UmbelError):
     """A boot step cannot be ordered, made or started."""
 
 
-class NotRegistered(UmbelError, KeyError):
+class NotFinalized(UmbelError, RuntimeError):
+    """The tasks of an application with ``autofinalize=False`` are used before ``finalize()``."""
+
+
+class TaskError(UmbelError):
+    """Base of what is wrong with a task."""
+
+
+class NotRegistered(TaskError, KeyError):
     """No task of this name is registered here."""
 
     def __str__(self) -> str:
         return f"task {self.args[0]!r} is not registered" if self.args else "task is not registered"
 
 
-class AlreadyRegistered(UmbelError):
+class AlreadyRegistered(TaskError):
     """Another task has this name already."""
 
 
-class InvalidTaskError(UmbelError):
+class InvalidTaskError(TaskError):
     """A task message has no usable header or body."""
 
 
@@ -137,15 +145,11 @@ class LeaseLost(UmbelError):
     """The worker's lease ran out, so others may run its tasks; what it did since does not count."""
 
 
-class TimeoutError(UmbelError, TimeoutError):
+class TimeoutError(TaskError, TimeoutError):
     """A result was not there in time."""
 
 
 # -- outcomes of tasks -----------------------------------------------------------------------------
-
-
-class TaskError(UmbelError):
-    """A task did not succeed."""
 
 
 class MaxRetriesExceededError(TaskError):

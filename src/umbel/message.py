@@ -11,13 +11,13 @@ import datetime
 import itertools
 import os
 import socket
-import time
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
+from umbel.clock import now as now
 from umbel.errors import InvalidTaskError
 
 PROTOCOL_2_EMPTY_EMBED: dict[str, None] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
@@ -232,8 +232,3 @@ def _forget_parent() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_parent)
-
-
-def now() -> float:
-    """Unix time in seconds. The one clock by which etas and expiries are judged."""
-    return time.time()

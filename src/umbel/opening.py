@@ -98,7 +98,7 @@ def backend_url(conf: Settings) -> str:
         if not found:
             raise ConfigurationError(f"result_backend is {url!r}, but its address is not set")
         return found
-    return url
+    return url.removeprefix("cache+") if url.startswith("cache+memory:") else url
 
 
 def open_backend(conf: Settings) -> Backend:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast, overlo
 
 from umbel.current import get_current_app
 from umbel.errors import NotRegistered
+from umbel.naming import default_name
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -20,6 +21,8 @@ R = TypeVar("R")
 class TaskRegistry(dict[str, "Task[..., Any]"]):
     """Tasks by name. ``registry[name]`` raises NotRegistered for a name that nobody has."""
 
+    NotRegistered = NotRegistered
+
     def __missing__(self, name: str) -> Task[..., Any]:
         raise NotRegistered(name)
 
@@ -27,11 +30,11 @@ class TaskRegistry(dict[str, "Task[..., Any]"]):
         """Add a task under its name, in place of another one of that name."""
         self[task.name] = task
 
-    def unregister(self, task: str | Task[..., Any]) -> None:
-        """Remove a task. Raises NotRegistered."""
-        name = task if isinstance(task, str) else task.name
-        if self.pop(name, None) is None:
-            raise NotRegistered(name)
+    def unregister(self, name: str | Task[..., Any]) -> None:
+        """Remove a task, or the one of this name. Raises NotRegistered."""
+        found = name if isinstance(name, str) else name.name
+        if self.pop(found, None) is None:
+            raise NotRegistered(found)
 
 
 _shared: list[Callable[[Umbel], Task[..., Any]]] = []
@@ -91,8 +94,6 @@ def shared_task(*args: Any, **options: Any) -> Any:
     """A task that is made for every application; the name in the module stands for the current one's."""
 
     def decorate(function: Callable[..., Any]) -> SharedTask:
-        from umbel.task import default_name
-
         explicit = cast("str | None", options.get("name"))
         if explicit is None and function.__module__ != "__main__":
             explicit = default_name(function, None)

@@ -92,6 +92,7 @@ class Request(Struct, kw_only=True, dict=True, eq=False, rename=_wire_name):
     parts: Any = ()
     closes: str = ""
     added: int = 0
+    replacement: Any = None
 
     # -- who runs it --
 
@@ -188,6 +189,14 @@ class Request(Struct, kw_only=True, dict=True, eq=False, rename=_wire_name):
         """Set attributes, as ``dict.update`` takes them."""
         for name, value in dict(*args, **kwargs).items():
             setattr(self, name, value)
+
+    def clear(self) -> None:
+        """Set all attributes to what they are without a call."""
+        for name in list(self.__dict__):
+            delattr(self, name)
+        empty = Request()
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(empty, name))
 
     def as_execution_options(self) -> dict[str, Any]:
         """Options of ``apply_async`` that send this call once more."""

@@ -40,15 +40,15 @@ class Address(Struct, frozen=True):
 
 
 def configured_queues(conf: Settings) -> dict[str, Queue]:
-    """The queues of ``task_queues``, or the default queue alone, by name."""
+    """The queues of ``task_queues``, or the default queue alone, by name, or by alias (kombu's ``Broadcast``)."""
     given = conf.task_queues
     if not given:
         return {conf.task_default_queue: default_queue(conf)}
     if isinstance(given, dict):
-        queues = [_described(conf, name, options or {}) for name, options in given.items()]
+        queues = [described_queue(conf, name, options or {}) for name, options in given.items()]
     else:
-        queues = [_described(conf, item, {}) if isinstance(item, str) else _foreign(item) for item in given]
-    return {queue.name: queue for queue in queues}
+        queues = [described_queue(conf, item, {}) if isinstance(item, str) else queue_like(item) for item in given]
+    return {getattr(item, "alias", None) or queue.name: queue for item, queue in zip(given, queues, strict=True)}
 
 
 def default_queue(conf: Settings) -> Queue:
@@ -94,7 +94,7 @@ def _queue_type(kind: str) -> dict[str, Any]:
 _ARGUMENTS = frozenset(Queue.__struct_fields__) - {"name", "exchange"}
 
 
-def _described(conf: Settings, name: str, options: Options) -> Queue:
+def described_queue(conf: Settings, name: str, options: Options) -> Queue:
     """A queue given by name and Celery's dict of options (``exchange``, ``exchange_type``, ``routing_key`` …)."""
     known = {key: value for key, value in options.items() if key in _ARGUMENTS}
     unknown = set(options) - _ARGUMENTS - {"exchange", "exchange_type", "binding_key", "name"}
@@ -108,7 +108,7 @@ def _described(conf: Settings, name: str, options: Options) -> Queue:
     return Queue(name=name, exchange=exchange, **known)
 
 
-def _foreign(queue: Any) -> Queue:
+def queue_like(queue: Any) -> Queue:
     """``queue``, or what an object with the attributes of a kombu queue says."""
     if isinstance(queue, Queue):
         return queue
@@ -243,7 +243,7 @@ def address_of(conf: Settings, queues: dict[str, Queue], options: Options) -> Ad
         if queue is None:
             queue = queues[name] = missing_queue(conf, name)
     else:
-        queue = _foreign(given)
+        queue = queue_like(given)
     if mode is None:
         mode = queue.exchange.delivery_mode if queue.exchange.delivery_mode != 2 else conf.task_default_delivery_mode
     kind = options.get("exchange_type") or queue.exchange.type

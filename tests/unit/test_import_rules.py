@@ -23,7 +23,9 @@ LAYERS: Mapping[str, int] = {
     "errors": FOUNDATION,
     "message": FOUNDATION,
     "queues": FOUNDATION,
+    "clock": FOUNDATION,
     "urls": FOUNDATION,
+    "states": FOUNDATION,
     "codecs": FOUNDATION,
     "config": FOUNDATION,
     # Contracts and drivers of the systems outside.
@@ -51,6 +53,7 @@ LAYERS: Mapping[str, int] = {
     "monitor": TOP,
     "integrations": TOP,
     "compat": TOP,
+    "testing": TOP,
 }
 """The layer of each module or package in src/umbel; what is not named here, nor its package, belongs to APPLICATION."""
 

@@ -18,12 +18,11 @@ from msgspec import Struct, field
 from umbel.codecs import dumps, loads, serializer
 from umbel.codecs.results import unwrap, wrap_compressed
 from umbel.message import Message
+from umbel.states import EXCEPTION_STATES as EXCEPTION_STATES
+from umbel.states import READY_STATES as READY_STATES
 
 if TYPE_CHECKING:
     from umbel.revocations import Revocations
-
-READY_STATES = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
-EXCEPTION_STATES = frozenset({"RETRY", "FAILURE", "REVOKED"})
 
 
 class Options(Struct, frozen=True, kw_only=True):

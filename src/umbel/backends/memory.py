@@ -18,6 +18,7 @@ from msgspec import Struct
 from umbel.backends.base import READY_STATES, Backend, Features, Meta, Options, Part, Result, expiry_of
 from umbel.backends.caller import Caller
 from umbel.backends.document import decode_document, encode_document
+from umbel.clock import monotonic
 from umbel.codecs import accept_set, dumps, loads
 
 _CLOSED_KEPT = 10_000
@@ -59,7 +60,7 @@ class Results:
         before = self.find(result.task_id)
         if before is not None and before.state == "SUCCESS":
             return
-        ends = time.monotonic() + result.expires if result.expires else None
+        ends = monotonic() + result.expires if result.expires else None
         self._stored[result.task_id] = _Stored(result.state, result.payload, ends)
         if result.state in READY_STATES:
             for watcher in self._watchers.pop(result.task_id, ()):
@@ -68,7 +69,7 @@ class Results:
     def find(self, task_id: str) -> _Stored | None:
         """What is stored and not expired. The caller holds ``changed``."""
         stored = self._stored.get(task_id)
-        if stored is not None and stored.ends is not None and stored.ends <= time.monotonic():
+        if stored is not None and stored.ends is not None and stored.ends <= monotonic():
             del self._stored[task_id]
             return None
         return stored
@@ -149,6 +150,11 @@ def results_named(name: str) -> Results:
     """The store that all backends of this name share; a forked child begins with empty ones."""
     key = (os.getpid(), name)
     return _results.get(key) or _results.setdefault(key, Results())
+
+
+def drop_results(name: str) -> None:
+    """Forget the store of this name with all that is in it."""
+    _results.pop((os.getpid(), name), None)
 
 
 class MemoryBackend(Backend):

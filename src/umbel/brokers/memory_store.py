@@ -209,6 +209,11 @@ def store_named(name: str) -> Store:
     return _stores.get(key) or _stores.setdefault(key, Store())
 
 
+def drop_store(name: str) -> None:
+    """Forget the store of this name with all that is in it."""
+    _stores.pop((os.getpid(), name), None)
+
+
 def forget_parents_stores() -> None:
     """In a forked child: drop what was copied from the parent."""
     for key in [key for key in _stores if key[0] != os.getpid()]:

@@ -11,7 +11,8 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
 from umbel import followups
-from umbel.canvas.members import FINISH, UNLOCK, errbacks_of, fallout
+from umbel.canvas.checking import errbacks_of
+from umbel.canvas.members import FINISH, UNLOCK, fallout
 from umbel.canvas.signature import Signature, signature
 from umbel.canvas.storing import resolved
 from umbel.codecs.exceptions import decode_exception, encode_exception

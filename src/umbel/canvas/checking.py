@@ -63,6 +63,15 @@ def singles(call: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield each
 
 
+def errbacks_of(call: Mapping[str, Any]) -> list[Any]:
+    """The error callbacks of all single tasks in a signature, each once."""
+    found: list[Any] = []
+    for single in singles(call):
+        options: Mapping[str, Any] = single.get("options") or {}
+        found += [errback for errback in several(options.get("link_error")) if errback not in found]
+    return found
+
+
 def exceeds(call: Mapping[str, Any], count: int) -> bool:
     """Whether a signature has more than ``count`` single tasks."""
     return any(number >= count for number, _ in enumerate(singles(call)))

@@ -217,15 +217,14 @@ class chord(Canvas[P, R]):
         body: Any = None,
         **options: Any,
     ) -> Any:
-        """Run it here and now. ``propagate``: raise the error of a member, otherwise pass it on as its result."""
+        """Run it here and now. ``propagate``: a failed member fails the body, otherwise its error is passed on as its
+        result."""
+        from umbel.eager import apply_chord
+
         copy = self.clone(args, kwargs)
         if body is not None:
             copy.body = call_of(body, "chord's body", self._app).clone()
-        members = copy.header.apply()
-        values = members.get(disable_sync_subtasks=False, propagate=propagate)
-        result = copy.needed_body().apply((values,), **options)
-        eldest(result).parent = members
-        return result
+        return apply_chord(copy, options, propagate)
 
     def __call__(self, body: Any = None, **options: Any) -> Any:
         """Send it with this body."""

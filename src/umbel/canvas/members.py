@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 from umbel.backends.base import Meta, Part, Result
-from umbel.canvas.checking import several, singles
+from umbel.canvas.checking import errbacks_of, several, singles
 from umbel.canvas.signature import signature
 from umbel.canvas.storing import all_links, is_reference, resolved
 from umbel.codecs import loads
@@ -201,17 +201,6 @@ def _lost_chord(app: Umbel, message: Message, args: Any, error: Exception, root_
     results, parts = fallout(app, [body], plain, "", app.date_done(), root_id, message.queue)
     failed = signature(body, app=app).frozen_id or ""
     return Lost(tuple(parts), tuple(results), tuple(errbacks_of(body)), failed)
-
-
-def errbacks_of(call: Mapping[str, Any]) -> list[Any]:
-    """The error callbacks of all single tasks in a call, each once."""
-    found: list[Any] = []
-    for single in singles(call):
-        options: Mapping[str, Any] = single.get("options") or {}
-        for errback in several(options.get("link_error")):
-            if errback not in found:
-                found.append(errback)
-    return found
 
 
 def fallout(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def replace(task: Task[..., Any], sig: Any) -> Any:
-    """What ``Task.replace`` does: the message goes out with the acknowledgement of this one."""
+    """What ``Task.replace`` does, up to ``Task.on_replace``."""
     request, app = task.request, task.app
     if request.called_directly:
         raise InvalidCanvas(f"{task.name} was called directly: there is no task that could be replaced")
@@ -55,7 +55,8 @@ def send_replacement(task: Task[..., Any], call: Signature) -> Any:
     """What ``Task.on_replace`` does."""
     request, app = task.request, task.app
     if request.is_eager:
-        return call.apply().get()
+        request.replacement = call
+        raise Replaced(f"replaced by {call!r}")
     options: dict[str, Any] = {
         "root_id": request.root_id,
         "parent_id": request.parent_id,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ COMMANDS = {
     "dlq": "List, show, replay and purge dead-lettered messages.",
     "graph": "Draw the boot steps of workers.",
     "health": "Ask a worker on this machine how it is.",
+    "migrate": "Send the waiting tasks of one broker to another.",
     "multi": "Start, stop and restart several workers on this machine.",
     "purge": "Remove waiting messages.",
     "queues": "Show queues and what is in them.",
@@ -34,6 +36,10 @@ COMMANDS = {
 }
 
 
+AS_CELERY = "UMBEL_AS_CELERY"
+"""Environment variable of ``--as-celery``; set by it, for the processes that a command starts."""
+
+
 @dataclass
 class Context:
     """What the options before the command say. ``app`` finds the application on first use."""
@@ -43,8 +49,11 @@ class Context:
     backend: str | None = None
     workdir: str | None = None
     debug: bool = False
+    as_celery: bool = False
     directory: str = "."
     """Where the command was called."""
+    given: Umbel | None = None
+    """The application whose own program this is, instead of one that ``-A`` names."""
     _found: list[Umbel] = field(default_factory=list["Umbel"])
 
     @property
@@ -52,9 +61,11 @@ class Context:
         """Raises ConfigurationError when ``-A`` names none that can be imported."""
         if not self._found:
             from umbel.app import Umbel
+            from umbel.current import get_current_app
             from umbel.loading import find_app
 
-            app = find_app(self.spec) if self.spec else Umbel()
+            unnamed = get_current_app if self.as_celery else Umbel
+            app = self.given or (find_app(self.spec) if self.spec else unnamed())
             given = {"broker_url": self.broker, "result_backend": self.backend}
             app.conf.assign({name: value for name, value in given.items() if value}, "the command line")
             self._found.append(app)
@@ -117,6 +128,12 @@ def _show_version(ctx: click.Context, parameter: click.Parameter, value: bool) -
 @click.option("-b", "--broker", metavar="URL", help="Broker, instead of the configured one.")
 @click.option("--result-backend", "backend", metavar="URL", help="Result store, instead of the configured one.")
 @click.option("--workdir", metavar="DIR", help="Change to this directory first.")
+@click.option(
+    "--as-celery",
+    is_flag=True,
+    envvar=AS_CELERY,
+    help="Run a project that imports celery: that name means Umbel here.",
+)
 @click.option("--debug", is_flag=True, envvar="UMBEL_DEBUG", help="Show tracebacks of errors.")
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
@@ -130,12 +147,31 @@ def umbel(ctx: click.Context, **options: Any) -> None:
       umbel -A proj worker --concurrency 4
       umbel -A proj call tasks.add 2 2 --wait
       umbel -A proj queues
+      umbel --as-celery -A proj worker
       umbel demo
     """
     directory = os.getcwd()
     if options["workdir"]:
         os.chdir(options["workdir"])
-    ctx.obj = Context(**options, directory=directory)
+    if options["as_celery"]:
+        from umbel.compat import install_as_celery
+
+        install_as_celery()
+        os.environ[AS_CELERY] = "1"
+    ctx.obj = Context(**options, directory=directory, given=ctx.obj)
+
+
+def run_for(app: Umbel, argv: Sequence[str] | None = None) -> int:
+    """Run a command for an application, with these arguments or the program's own; its exit status.
+
+    Raises what the command raises, and click's errors for wrong usage.
+    """
+    try:
+        given = None if argv is None else list(argv)
+        result = umbel.main(args=given, prog_name="umbel", standalone_mode=False, obj=app)
+    except SystemExit as end:
+        result = end.code
+    return result if isinstance(result, int) else 0 if result is None else 1
 
 
 def main() -> None:
@@ -146,7 +182,9 @@ def main() -> None:
     except Exception as error:
         from umbel.errors import UmbelError
 
-        if debug or not isinstance(error, (UmbelError, OSError)):
+        needs_celery = isinstance(error, ModuleNotFoundError) and error.name == "celery"
+        if debug or not (needs_celery or isinstance(error, (UmbelError, OSError))):
             raise
-        click.echo(f"umbel: {error}", err=True)
+        hint = "; to run a project of Celery's: umbel --as-celery …" if needs_celery else ""
+        click.echo(f"umbel: {error}{hint}", err=True)
         sys.exit(1)

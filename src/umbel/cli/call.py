@@ -73,6 +73,8 @@ class _SecondsOrMoment(_Moment):
 @click.option("--eta", type=_Moment(), help="Run it not before this moment (ISO 8601).")
 @click.option("--expires", type=_SecondsOrMoment(), help="Do not run it after so many seconds, or this moment.")
 @click.option("-Q", "--queue", help="Send to this queue instead of the routed one.")
+@click.option("--exchange", help="Send to this exchange instead of the routed one.")
+@click.option("--routing-key", help="Routing key for that exchange.")
 @click.option("--priority", type=click.IntRange(0, 9), help="0 to 9; 9 goes first.")
 @click.option("--serializer", help="Serializer of the arguments.")
 @click.option("--task-id", metavar="ID", help="Id of the task [default: a random one].")

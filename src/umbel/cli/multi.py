@@ -81,5 +81,7 @@ def multi(context: Context, action: str, arguments: tuple[str, ...]) -> None:
     request = parse(rest)
     above = [("-A", context.spec), ("-b", context.broker), ("--result-backend", context.backend)]
     request.application[:0] = [word for option, value in above if value for word in (option, value)]
+    if context.as_celery:
+        request.application.insert(0, "--as-celery")
     reporter = Reporter(verbose=request.verbose, quiet=request.quiet, color=request.color)
     sys.exit(0 if commands[action](Cluster(request, reporter)) else 1)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import sys
-from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,11 +10,6 @@ from umbel.cli.output import write_json, write_pairs
 
 if TYPE_CHECKING:
     from umbel.cli import Context
-
-LIBRARIES = (
-    "msgspec", "click", "rich", "SQLAlchemy", "psutil", "redis", "hiredis", "pika", "psycopg", "PyMySQL", "PyYAML",
-    "brotli", "zstandard", "pydantic", "celery", "kombu",
-)  # fmt: skip
 
 
 @click.command()
@@ -34,42 +25,12 @@ def report(context: Context, as_json: bool) -> None:
       umbel report
       umbel -A proj report --json
     """
-    from umbel import __version__
-    from umbel.config import DECLARED, DEFAULT
-    from umbel.config.masking import masked
-    from umbel.urls import redact
+    from umbel.bug_report import as_text, describe
 
-    app = context.app
-    conf = app.conf
-    broker, backend = app.broker, app.backend
-    changed = {name: masked(held, conf[name]) for name, held in DECLARED.items() if conf.origin(name) != DEFAULT}
-    document: dict[str, Any] = {
-        "umbel": __version__,
-        "python": f"{platform.python_implementation()} {platform.python_version()} ({sys.executable})",
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} CPUs",
-        "libraries": dict(_libraries()),
-        "app": context.spec or None,
-        "broker": f"{redact(broker.url)} ({type(broker).__name__})",
-        "results": f"{redact(backend.url)} ({type(backend).__name__})",
-        "settings": changed,
-    }
+    document = describe(context.app)
     if as_json:
         write_json(document)
         return
     for name in ("libraries", "settings"):
-        document[name] = "\n".join(f"{key} {_text(value)}" for key, value in document[name].items()) or None
+        document[name] = "\n".join(f"{key} {as_text(value)}" for key, value in document[name].items()) or None
     write_pairs(document.items())
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) and " " not in value and value else repr(value)
-
-
-def _libraries() -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    for name in LIBRARIES:
-        try:
-            found.append((name, metadata.version(name)))
-        except metadata.PackageNotFoundError:
-            continue
-    return found

@@ -45,7 +45,7 @@ class ExtensibleCommand(click.Command):
         from umbel.cli import Context
 
         context = ctx.find_object(Context)
-        if context is None or not context.spec:
+        if context is None or not (context.spec or context.given):
             return False
         ctx.meta[_PARAMETERS] = _parameters(context.app, super().get_params(ctx))
         return bool(ctx.meta[_PARAMETERS])

@@ -4,11 +4,12 @@ Each source gives a dict of :class:`Entry` by setting name: value, checked and c
 a source is collected and raised as one :class:`ConfigurationError`, so that a user mends everything in one go.
 """
 
+import fnmatch
 import importlib
 import logging
 import os
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -31,6 +32,7 @@ CELERY_VARIABLES = {
 
 OTHER_VARIABLES = {
     "UMBEL_APP": "the application that commands use if `-A` is not given",
+    "UMBEL_AS_CELERY": "1 is the same as the option `--as-celery` of commands",
     "UMBEL_HOME": "the directory of the embedded broker's file, by default `.umbel`",
     "UMBEL_RUNTIME_DIR": "the directory of the sockets by which `umbel health` asks workers, by default "
     "`umbel-<uid>` among temporary files",
@@ -62,13 +64,57 @@ class Source(Protocol):
         ...
 
 
+class Foreign:
+    """Names of settings that belong to other packages, which read them from the configuration.
+
+    ``patterns``: names or globs, whatever their case. A single ``"*"`` accepts every name, with a warning where it
+    looks like a misspelt setting.
+    """
+
+    def __init__(self, patterns: Iterable[str] = ()) -> None:
+        self.patterns: list[str] = []
+        self._warned: set[str] = set()
+        self.add(patterns)
+
+    def add(self, patterns: Iterable[str]) -> None:
+        """Accept these as well."""
+        self.patterns += [pattern.lower() for pattern in patterns]
+
+    def accepts(self, *names: str) -> bool:
+        """Whether any of ``names``, which mean the same setting, is one."""
+        return any(fnmatch.fnmatchcase(name.lower(), pattern) for name in names for pattern in self.patterns)
+
+    def told(self, name: str, origin: str) -> None:
+        """One that was accepted has been read."""
+        if not self.accepts_all or name in self._warned:
+            return
+        similar = suggest(name, SIMILAR)
+        if similar is not None:
+            self._warned.add(name)
+            log.warning("unknown, taken for another package's: setting=%s origin=%r like=%s", name, origin, similar)
+
+    @property
+    def accepts_all(self) -> bool:
+        return "*" in self.patterns
+
+
 class _Found:
     """Collects what one source says, and its errors."""
 
-    def __init__(self) -> None:
+    def __init__(self, foreign: Foreign | None = None) -> None:
         self.entries: dict[str, Entry] = {}
         self.problems: list[str] = []
         self._spelt: dict[str, str] = {}
+        self._foreign = foreign or Foreign()
+
+    def add_unknown(self, spelt: str, value: Any, origin: str, prefix: str = "") -> None:
+        """A name that is no setting: one of another package, or a problem."""
+        name = spelt.removeprefix(prefix)
+        if self._foreign.accepts(name, spelt):
+            self._foreign.told(name, origin)
+            self.entries[name] = Entry(value, origin)
+        else:
+            self.problems.append(unknown(spelt, origin, prefix))
 
     def add(self, name: str, spelt: str, value: Any, origin: str, *, text: bool = False) -> None:
         if spelt != name and not text:
@@ -97,18 +143,19 @@ class _Found:
 
 
 class Values:
-    """A mapping of names to values in which every name must be a setting."""
+    """A mapping of names to values in which every name must be a setting, or one of another package."""
 
-    def __init__(self, values: Mapping[str, Any], origin: str) -> None:
+    def __init__(self, values: Mapping[str, Any], origin: str, foreign: Foreign | None = None) -> None:
         self._values = values
         self._origin = origin
+        self._foreign = foreign
 
     def entries(self) -> dict[str, Entry]:
-        found = _Found()
+        found = _Found(self._foreign)
         for spelt, value in self._values.items():
             name = translate(spelt)
             if name is None:
-                found.problems.append(unknown(spelt, self._origin))
+                found.add_unknown(spelt, value, self._origin)
             else:
                 found.add(name, spelt, value, self._origin)
         return found.result()
@@ -130,10 +177,14 @@ class Object:
     With a ``namespace`` ("CELERY"), only names with this prefix count and each must be a setting: Django's style.
     Without one, every key of a mapping must be a setting. Of other objects, names that look like misspelt settings are
     errors, other unknown plain values are ignored with a warning, and whatever else a module holds is not looked at.
+    What ``foreign`` accepts counts as a setting.
     """
 
-    def __init__(self, target: Any, *, namespace: str | None = None, silent: bool = False) -> None:
+    def __init__(
+        self, target: Any, *, namespace: str | None = None, silent: bool = False, foreign: Foreign | None = None
+    ) -> None:
         self._target = target
+        self._foreign = foreign or Foreign()
         self._prefix = "" if not namespace else namespace if namespace.endswith("_") else namespace + "_"
         self._silent = silent
 
@@ -147,7 +198,7 @@ class Object:
         if isinstance(target, Mapping):
             target = cast("Mapping[str, Any]", target)
             if not self._prefix:
-                return Values(target, "dict").entries()
+                return Values(target, "dict", self._foreign).entries()
             return self._prefixed(((k, v) for k, v in target.items() if k.startswith(self._prefix)), "dict")
         origin = self._origin(target)
         if self._prefix:
@@ -163,17 +214,17 @@ class Object:
         return f"object {target.__qualname__ if isinstance(target, type) else type(target).__qualname__}"
 
     def _prefixed(self, items: Iterator[tuple[str, Any]], origin: str) -> dict[str, Entry]:
-        found = _Found()
+        found = _Found(self._foreign)
         for spelt, value in items:
             name = translate(spelt, self._prefix)
             if name is None:
-                found.problems.append(unknown(spelt, origin, self._prefix))
+                found.add_unknown(spelt, value, origin, self._prefix)
             else:
                 found.add(name, spelt, value, origin)
         return found.result()
 
     def _attributes(self, target: Any, origin: str) -> dict[str, Entry]:
-        found = _Found()
+        found = _Found(self._foreign)
         for spelt in dir(target):
             if spelt.startswith("_"):
                 continue
@@ -182,6 +233,9 @@ class Object:
                 value = getattr(target, spelt)
                 if not isinstance(value, types.ModuleType):
                     found.add(name, spelt, value, origin)
+            elif self._foreign.accepts(spelt):
+                if isinstance(getattr(target, spelt), PLAIN):
+                    found.add_unknown(spelt, getattr(target, spelt), origin)
             elif _looks_like_setting(spelt) and isinstance(getattr(target, spelt), PLAIN):
                 if suggest(spelt, SIMILAR):
                     found.problems.append(unknown(spelt, origin))

@@ -70,6 +70,12 @@ class ExecutorEnd(Protocol):
         ...
 
 
+class OpenedEnd(ExecutorEnd, Protocol):
+    """An end that belongs to whoever has opened it."""
+
+    def close(self) -> None: ...
+
+
 @runtime_checkable
 class PollableEnd(ExecutorEnd, Protocol):
     """An end for those who wait for it by other means than blocking."""
@@ -90,7 +96,7 @@ def open_channel() -> SupervisorEnd:
     return PacketChannel() if HAS_PACKETS else StreamChannel()
 
 
-def open_executor_end(fd: int) -> ExecutorEnd:
+def open_executor_end(fd: int) -> OpenedEnd:
     """The executor's side of a channel, from the descriptor that ``executor_fd`` named. It blocks the whole
     process even where gevent or eventlet have patched the sockets of everybody else."""
     end: socket.socket = original("socket", "socket")(fileno=fd)
@@ -197,6 +203,9 @@ class PacketEnd:
     def finish(self) -> None:
         self._end.shutdown(socket.SHUT_RD)
 
+    def close(self) -> None:
+        self._end.close()
+
 
 # -- streams -------------------------------------------------------------------------------------------------
 
@@ -283,6 +292,10 @@ class StreamEnd:
 
     def finish(self) -> None:
         self._end.shutdown(socket.SHUT_RD)
+
+    def close(self) -> None:
+        self._file.close()
+        self._end.close()
 
 
 # -- several lanes -------------------------------------------------------------------------------------------

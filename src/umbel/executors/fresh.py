@@ -35,6 +35,7 @@ _BOOT = """\
 import json, sys
 sys.path[:] = json.loads(sys.argv[2])
 {patch}
+{prelude}
 from umbel.executors.fresh import main
 main(int(sys.argv[1]))
 """
@@ -61,7 +62,9 @@ class Recipe(Struct):
 class FreshNursery(Nursery):
     """As ``Nursery``, started by ``exec``. Raises ConfigurationError for an application without a name."""
 
-    def __init__(self, kind: type[Lanes], app: Umbel, board: Board, count: int, hostname: str) -> None:
+    def __init__(
+        self, kind: type[Lanes], app: Umbel, board: Board, count: int, hostname: str, *, embedded: bool = False
+    ) -> None:
         check_unpatched(kind.name)
         if app.imported_as is None:
             raise ConfigurationError(
@@ -69,7 +72,7 @@ class FreshNursery(Nursery):
                 f"and not by its name; run it as: umbel -A MODULE worker --pool {kind.name}"
             )
         own, theirs = open_control()
-        given = {name: value for name, value in app.conf.changed().items() if app.conf.origin(name) == COMMAND_LINE}
+        given = _plain_settings(app) if embedded else _given_on_command_line(app)
         recipe = Recipe(
             app.imported_as,
             given,
@@ -80,7 +83,8 @@ class FreshNursery(Nursery):
             (board.fileno(), board.slots),
             os.getpid(),
         )
-        command = [sys.executable, "-c", _BOOT.format(patch=kind.patch), str(theirs.fileno()), json.dumps(sys.path)]
+        program = _BOOT.format(patch=kind.patch, prelude=app.prelude)
+        command = [sys.executable, "-c", program, str(theirs.fileno()), json.dumps(sys.path)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), board.fileno()), process_group=0
         )
@@ -94,6 +98,17 @@ class FreshNursery(Nursery):
 
 
 COMMAND_LINE = "the command line"
+
+
+def _given_on_command_line(app: Umbel) -> dict[str, Any]:
+    return {name: value for name, value in app.conf.changed().items() if app.conf.origin(name) == COMMAND_LINE}
+
+
+def _plain_settings(app: Umbel) -> dict[str, Any]:
+    """All settings that are not defaults, as far as they are plain values: code that imports the application may have
+    changed them since."""
+    plain = (str, int, float, bool, type(None))
+    return {name: value for name, value in app.conf.changed().items() if isinstance(value, plain)}
 
 
 def check_unpatched(pool: str) -> None:

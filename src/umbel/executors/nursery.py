@@ -20,6 +20,7 @@ import socket
 import sys
 import threading
 import traceback
+import warnings
 from array import array
 from collections.abc import Callable
 from typing import NoReturn
@@ -83,12 +84,15 @@ def die_with_parent(number: int = signal.SIGKILL) -> None:
 class Nursery:
     """The supervisor's handle of the nursery process."""
 
-    def __init__(self, body: ExecutorBody, prepare: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, body: ExecutorBody, prepare: Callable[[], None] | None = None, *, embedded: bool = False
+    ) -> None:
         """Fork it; it calls ``prepare`` before it forks any executor.
 
-        Warns when this process has more than one thread: locks that those hold stay locked in the fork.
+        Warns when this process has more than one thread: locks that those hold stay locked in the fork. ``embedded``:
+        that is known, and accepted.
         """
-        if threading.active_count() > 1:
+        if threading.active_count() > 1 and not embedded:
             names = sorted(thread.name for thread in threading.enumerate() if thread is not threading.current_thread())
             logger.warning(
                 "threads were started while the application was imported; forking is not safe with them: %s",
@@ -97,14 +101,16 @@ class Nursery:
         own, theirs = open_control()
         sys.stdout.flush()
         sys.stderr.flush()
-        gc.collect()
-        gc.freeze()
+        if not embedded:
+            gc.collect()
+            gc.freeze()
         parent = os.getpid()
-        self.pid = os.fork()
+        self.pid = _fork_quietly() if embedded else os.fork()
         if self.pid == 0:
             own.close()
             run_and_exit(lambda: NurseryProcess(theirs, body, parent, prepare).run())
-        gc.unfreeze()
+        if not embedded:
+            gc.unfreeze()
         self._attend(own, theirs)
 
     def _attend(self, own: socket.socket, theirs: socket.socket) -> None:
@@ -151,6 +157,13 @@ class Nursery:
         self._control.close()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
+
+
+def _fork_quietly() -> int:
+    """Fork without Python's warning about threads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def _ignore(number: int, frame: object) -> None:

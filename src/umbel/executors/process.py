@@ -49,10 +49,12 @@ def run_lanes(
 ) -> None:
     """Run tasks in ``count`` lanes of this process until told to stop."""
     code = 1
+    opened = open_executor_end(fd)
     try:
         worker_process_init.send()
-        end = recycling_end(app, open_executor_end(fd))
+        end = recycling_end(app, opened)
         kind(Station(app, end, board, slot * count, count, hostname, bell)).run()
         code = 0
     finally:
+        opened.close()
         worker_process_shutdown.send(pid=os.getpid(), exitcode=code)

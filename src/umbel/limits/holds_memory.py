@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
+from umbel.clock import monotonic
 from umbel.limits import holds_line as line
 from umbel.limits.holds_store import ANY, Claim, Hold, HoldStore, Wish
 
@@ -60,7 +60,7 @@ class MemoryHolds:
             return [self._acquire(state.limits.setdefault(wish.key, _Limit()), wish, ttl) for wish in wishes]
 
     def _acquire(self, limit: _Limit, wish: Wish, ttl: float) -> float:
-        now = time.monotonic()
+        now = monotonic()
         limit.held = {token: end for token, end in limit.held.items() if end > now}
         limit.waiting = {id: due for id, due in limit.waiting.items() if due > now - line.FORGOTTEN}
         duration = line.reckoned(limit.mean, now - limit.last, len(limit.held))
@@ -78,7 +78,7 @@ class MemoryHolds:
         return pause
 
     def renew(self, holds: Sequence[Hold], ttl: float) -> list[Hold]:
-        state, end = self._state, time.monotonic() + ttl
+        state, end = self._state, monotonic() + ttl
         lost: list[Hold] = []
         with state.lock:
             for hold in holds:
@@ -90,7 +90,7 @@ class MemoryHolds:
         return lost
 
     def restore(self, holds: Sequence[Hold], ttl: float) -> None:
-        state, end = self._state, time.monotonic() + ttl
+        state, end = self._state, monotonic() + ttl
         with state.lock:
             for hold in holds:
                 state.limits.setdefault(hold.key, _Limit()).held[hold.token] = end
@@ -106,7 +106,7 @@ class MemoryHolds:
     # -- claims --
 
     def claim(self, claims: Sequence[Claim]) -> list[str]:
-        state, now = self._state, time.monotonic()
+        state, now = self._state, monotonic()
         owners: list[str] = []
         with state.lock:
             for claim in claims:
@@ -128,7 +128,7 @@ class MemoryHolds:
     # -- life --
 
     def tidy(self) -> None:
-        state, now = self._state, time.monotonic()
+        state, now = self._state, monotonic()
         with state.lock:
             state.claims = {key: claim for key, claim in state.claims.items() if claim[1] > now}
             for key, limit in list(state.limits.items()):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import heapq
 import os
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Struct, field
 
+from umbel.clock import monotonic
 from umbel.limits.buckets import KEEP, SOON, Ask, Bucket, RateStore
 
 PRUNE_EVERY = 60.0
@@ -56,7 +56,7 @@ class MemoryRates(RateStore):
         keep: float = KEEP,
         given_up: float | None = None,
         divide: bool = False,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._keep = keep
         self._divide = divide

@@ -31,6 +31,9 @@ class Signals(StartStopStep):
     blueprint = "worker"
     requests = {signal.SIGTERM: Shutdown.WARM, signal.SIGINT: Shutdown.WARM, signal.SIGQUIT: Shutdown.COLD}
 
+    def include_if(self, worker: Worker) -> bool:
+        return not worker.embedded
+
     async def start(self, worker: Worker) -> None:
         loop = asyncio.get_running_loop()
         requests = dict(self.requests)
@@ -87,7 +90,9 @@ class Pool(StartStopStep):
 
     def create(self, worker: Worker) -> None:
         lanes = worker.size.lanes
-        worker.nursery = open_source(worker.kind, worker.app, worker.board, lanes, worker.hostname)
+        worker.nursery = open_source(
+            worker.kind, worker.app, worker.board, lanes, worker.hostname, embedded=worker.embedded
+        )
 
     async def start(self, worker: Worker) -> None:
         assert worker.nursery is not None
@@ -101,7 +106,8 @@ class Pool(StartStopStep):
             first.lanes,
             interruptible=worker.kind.interruptible,
         )
-        StackDumper(executors, worker.board)
+        if not worker.embedded:
+            StackDumper(executors, worker.board)
         executors.start()
 
     async def stop(self, worker: Worker) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from umbel.message import Message
     from umbel.worker.ending_tasks import Sentence
     from umbel.worker.job import Job
+    from umbel.worker.journal import Journal
     from umbel.worker.link import Link
 
 
@@ -39,7 +40,7 @@ class Flow:
     ``on_change`` is called, in any thread, after every change once the flow is stopping; ``on_retired`` when an
     executor reads no more, or soon will not, and needs a successor; ``on_link_broken`` with the error when a thread of
     the link ended unexpectedly. ``sender``: of the signals about messages. Receivers of signals are called without the
-    lock; those of ``task_received`` before any executor has the task.
+    lock; those of ``task_received`` before any executor has the task. ``journal``: the log, where it is another one.
     """
 
     def __init__(
@@ -51,13 +52,14 @@ class Flow:
         on_retired: Callable[[], None],
         on_link_broken: Callable[[BaseException], None],
         sender: object = None,
+        journal: Journal | None = None,
     ) -> None:
         self.board = board
         self.on_change = on_change
         self._tell_broken = on_link_broken
         self._executors = executors
         self._allowance = app.conf.worker_max_tasks_per_child or UNLIMITED
-        self._work = work = HeldWork(app, executors, on_retired, sender)
+        self._work = work = HeldWork(app, executors, on_retired, sender, journal)
         self._lock = work.lock
         self.intake, self.gates = work.intake, work.gates
         self.dispatcher, self.telling = work.dispatcher, work.telling

@@ -42,16 +42,22 @@ class HeldWork:
     """
 
     def __init__(
-        self, app: Umbel, executors: Callable[[], list[ExecutorHandle]], on_retired: Callable[[], None], sender: object
+        self,
+        app: Umbel,
+        executors: Callable[[], list[ExecutorHandle]],
+        on_retired: Callable[[], None],
+        sender: object,
+        journal: Journal | None = None,
     ) -> None:
-        """``on_retired``: called when an executor has got all that it may be sent; ``sender``: of signals."""
+        """``on_retired``: called when an executor has got all that it may be sent; ``sender``: of signals; ``journal``:
+        the log, where it is another one."""
         conf = app.conf
         self.app = app
         self.executors = executors
         self.telling = Telling(app, sender)
         self.intake = Intake(app, conf.worker_delivery_limit, self.telling.due)
         self.gates = Gates()
-        self.journal = Journal(app)
+        self.journal = journal or Journal(app)
         self.orphans = Orphans()
         self.dispatcher = Dispatcher(
             executors, conf.worker_prefetch_seconds, fixed_window(conf), conf.worker_crash_limit - 1, on_retired

@@ -137,7 +137,7 @@ class Intake:
             task_id=message.id,
             status=state,
             result=encode_exception(error, backend.options.serializer),
-            date_done=datetime.datetime.now(datetime.UTC).isoformat(),
+            date_done=datetime.datetime.fromtimestamp(now(), datetime.UTC).isoformat(),
             group_id=headers.get("group"),
             parent_id=headers.get("parent_id"),
         )

@@ -230,11 +230,12 @@ class Link:
         while not self._closed.is_set():
             ending = self.owner.collect(COLLECT_TIMEOUT)
             if ending:
-                self._settle_one(consumer, ending)
+                self.settle(consumer, ending)
             elif self._closing.is_set():
                 return
 
-    def _settle_one(self, consumer: Consumer, ending: Ending) -> None:
+    def settle(self, consumer: Consumer, ending: Ending) -> None:
+        """Store, publish and settle what has ended, and tell the owner. Settling thread, or whoever stands for it."""
         settlements = ending.settlements + [Settlement(job.delivery) for job in ending.acknowledge]
         self._persist(ending)
         room = self.claims.take()

@@ -18,14 +18,18 @@ if TYPE_CHECKING:
     from umbel.worker.pool import ProcessSource
 
 
-def open_source(kind: type[Lanes], app: Umbel, board: Board, lanes: int, hostname: str) -> ProcessSource:
-    """What starts executors with so many ``lanes`` of a ``kind``; while the process has one thread.
+def open_source(
+    kind: type[Lanes], app: Umbel, board: Board, lanes: int, hostname: str, *, embedded: bool = False
+) -> ProcessSource:
+    """What starts executors with so many ``lanes`` of a ``kind``; while the process has one thread, unless the worker
+    is ``embedded`` in a process that has others for good.
 
     Raises ConfigurationError when the application was patched, or was imported before it could be.
     """
     check_unpatched(kind.name)
     if kind.patch:
-        return FreshNursery(kind, app, board, lanes, hostname)
+        return FreshNursery(kind, app, board, lanes, hostname, embedded=embedded)
     if kind.in_supervisor:
         return Solo(partial(run_lanes, kind, app, board, lanes, hostname))
-    return Nursery(partial(run_executor, kind, app, board, lanes, hostname), partial(warm_up, app))
+    body = partial(run_executor, kind, app, board, lanes, hostname)
+    return Nursery(body, partial(warm_up, app), embedded=embedded)

@@ -56,6 +56,8 @@ class Worker:
     ``processes``: how many of them, 1 where not given. ``queues``/``exclude``: names, default all configured.
     ``hostname``: node name. ``grace``: seconds for which a warm shutdown waits for running tasks; None: for ever.
     ``options``: what the command line said, for ``__init__`` of boot steps and receivers of ``celeryd_init``.
+    ``embedded``: the process is not the worker's own, and ``run`` is called in any thread of it: signals, memory
+    management and the application's connections are left alone.
     """
 
     generations = 2
@@ -79,9 +81,11 @@ class Worker:
         hostname: str,
         grace: float | None = None,
         options: Mapping[str, Any] | None = None,
+        embedded: bool = False,
     ) -> None:
         conf = app.conf
         self.app = app
+        self.embedded = embedded
         self.hostname = hostname
         self.options = dict(options or {})
         celeryd_init.send(sender=hostname, instance=self, conf=conf, options=self.options)
@@ -114,35 +118,43 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self) -> int:
-        """Work until told to stop; returns the exit code. The process must have no other threads yet.
+        """Work until told to stop; returns the exit code. The process must have no other threads yet, unless the worker
+        is ``embedded``.
 
         Raises ConfigurationError for hard time limits that the pool cannot enforce; StepError for a step that cannot be
         ordered, made or started, in the end, when all is stopped.
         """
         self.app.finalize()
-        if self.kind.in_supervisor:
+        if self.kind.in_supervisor and not self.embedded:
             refuse_hard_limits(self.app, self.kind.name)
         worker_init.send(sender=self)
         celeryd_after_setup.send(sender=self.hostname, instance=self, conf=self.app.conf)
         drivers = f"{type(self.app.broker).__name__}, {type(self.app.backend).__name__}"
         logger.debug("drivers were loaded once, before executors are forked: %s", drivers)
-        dump_on_signal()
+        if not self.embedded:
+            dump_on_signal()
         try:
             self.blueprint.apply(self, **self.options)
             self.rates.read()  # their gate is the last, behind those of the steps
-            gc.freeze()
-            gc.set_threshold(_GARBAGE_THRESHOLD)
-            if not self.kind.in_supervisor:
-                share_one_heap()
+            if not self.embedded:
+                self._own_the_process()
             asyncio.run(self._main())
         finally:
             if self.nursery is not None:
                 self.nursery.close()
             self.flow.close()
             worker_shutdown.send(sender=self)
-            self.app.close()
+            if not self.embedded:
+                self.app.close()
             self.board.close()
         return self.exit_code
+
+    def _own_the_process(self) -> None:
+        """Set its memory up for a supervisor."""
+        gc.freeze()
+        gc.set_threshold(_GARBAGE_THRESHOLD)
+        if not self.kind.in_supervisor:
+            share_one_heap()
 
     # -- life --
 

@@ -141,7 +141,7 @@ def _last_size_is(worker: WorkerProcess, size: int) -> bool:
 
 
 def reloading(stage: Stage) -> None:
-    for number in range(2 * stage.rounds):
+    for number in range(stage.rounds):
         (stage.directory / "watched" / "code.py").write_text(f"number = {number}")
         wait_for(
             lambda number=number: stage.worker.output().count("umbel.reload: reloaded") > number, TIMEOUT, "reloaded"

@@ -4,6 +4,7 @@ from datetime import tzinfo
 from typing import Any
 
 from umbel.config.declaring import setting
+from umbel.config.unused import NO_EVENTS, NO_REPLIES, NO_SIGNATURES, NOT_YET
 
 
 class ApplicationSettings:
@@ -43,25 +44,34 @@ class ApplicationSettings:
         minimum=1024,
         own=True,
     )
-    override_backends: dict[str, Any] = setting({}, "Additional result backends: scheme to 'module:Class'.")
+    override_backends: dict[str, Any] = setting(
+        {}, "Additional result backends: scheme to 'module:Class'.", ignored=NOT_YET
+    )
     security_key: str | None = setting(
         None,
         "File of the private key that signs messages (serializer 'auth').",
         old="CELERY_SECURITY_KEY",
         secret=True,
+        ignored=NO_SIGNATURES,
     )
     security_key_password: bytes | None = setting(
-        None, "Pass phrase of the private key.", old="CELERY_SECURITY_KEY_PASSWORD", secret=True
+        None, "Pass phrase of the private key.", old="CELERY_SECURITY_KEY_PASSWORD", secret=True, ignored=NO_SIGNATURES
     )
     security_certificate: str | None = setting(
         None,
         "File of the X.509 certificate that goes with `security_key`.",
         old="CELERY_SECURITY_CERTIFICATE",
+        ignored=NO_SIGNATURES,
     )
     security_cert_store: str | None = setting(
-        None, "Glob of the certificates whose signatures are accepted.", old="CELERY_SECURITY_CERT_STORE"
+        None,
+        "Glob of the certificates whose signatures are accepted.",
+        old="CELERY_SECURITY_CERT_STORE",
+        ignored=NO_SIGNATURES,
     )
-    security_digest: str = setting("sha256", "Digest that signatures are made with.", old="CELERY_SECURITY_DIGEST")
+    security_digest: str = setting(
+        "sha256", "Digest that signatures are made with.", old="CELERY_SECURITY_DIGEST", ignored=NO_SIGNATURES
+    )
 
 
 class MonitoringSettings:
@@ -71,51 +81,73 @@ class MonitoringSettings:
         "celery", "Name of the fan-out exchange of remote control commands.", old="CONTROL_EXCHANGE"
     )
     control_queue_ttl: float | None = setting(
-        300.0, "Seconds after which an unread remote control command is dropped.", old="CONTROL_QUEUE_TTL"
+        300.0,
+        "Seconds after which an unread remote control command is dropped.",
+        old="CONTROL_QUEUE_TTL",
+        ignored=NO_REPLIES,
     )
     control_queue_expires: float | None = setting(
         10.0,
         "Seconds without a reader after which a remote control queue is deleted.",
         old="CONTROL_QUEUE_EXPIRES",
+        ignored=NO_REPLIES,
     )
     control_queue_exclusive: bool = setting(
         True,
         "A remote control queue belongs to one connection only (RabbitMQ).",
         old="CONTROL_QUEUE_EXCLUSIVE",
+        ignored=NO_REPLIES,
     )
     control_queue_durable: bool = setting(
         False,
         "Remote control queues survive a restart of the broker (RabbitMQ).",
         old="CONTROL_QUEUE_DURABLE",
+        ignored=NO_REPLIES,
     )
     event_exchange: str = setting(
-        "celeryev", "Name of the exchange that events are published to.", old="CELERY_EVENT_EXCHANGE"
+        "celeryev", "Name of the exchange that events are published to.", old="CELERY_EVENT_EXCHANGE", ignored=NO_EVENTS
     )
     event_queue_prefix: str = setting(
         "celeryev",
         "First part of the names of the queues that monitors read events from.",
         old="CELERY_EVENT_QUEUE_PREFIX",
+        ignored=NO_EVENTS,
     )
     event_queue_ttl: float | None = setting(
-        5.0, "Seconds after which an unread event is dropped.", old="CELERY_EVENT_QUEUE_TTL"
+        5.0, "Seconds after which an unread event is dropped.", old="CELERY_EVENT_QUEUE_TTL", ignored=NO_EVENTS
     )
     event_queue_expires: float | None = setting(
         60.0,
         "Seconds without a reader after which an event queue is deleted.",
         old="CELERY_EVENT_QUEUE_EXPIRES",
+        ignored=NO_EVENTS,
     )
     event_queue_exclusive: bool = setting(
-        True, "An event queue belongs to one connection only (RabbitMQ).", old="CELERY_EVENT_QUEUE_EXCLUSIVE"
+        True,
+        "An event queue belongs to one connection only (RabbitMQ).",
+        old="CELERY_EVENT_QUEUE_EXCLUSIVE",
+        ignored=NO_EVENTS,
     )
     event_queue_durable: bool = setting(
-        False, "Event queues survive a restart of the broker (RabbitMQ).", old="CELERY_EVENT_QUEUE_DURABLE"
+        False,
+        "Event queues survive a restart of the broker (RabbitMQ).",
+        old="CELERY_EVENT_QUEUE_DURABLE",
+        ignored=NO_EVENTS,
     )
-    event_serializer: str = setting("json", "Serializer of events.", old="CELERY_EVENT_SERIALIZER")
+    event_serializer: str = setting("json", "Serializer of events.", old="CELERY_EVENT_SERIALIZER", ignored=NO_EVENTS)
     events_executable: str | None = setting(
-        None, "Python executable of an event monitor that is started in the background."
+        None, "Python executable of an event monitor that is started in the background.", ignored=NO_EVENTS
     )
-    events_logfile: str | None = setting(None, "Log file of an event monitor in the background.")
-    events_pidfile: str | None = setting(None, "File for the process id of an event monitor in the background.")
-    events_uid: str | int | None = setting(None, "User that an event monitor in the background changes to.")
-    events_gid: str | int | None = setting(None, "Group that an event monitor in the background changes to.")
-    events_umask: str | int | None = setting(None, "File mode mask of an event monitor in the background.")
+    events_logfile: str | None = setting(None, "Log file of an event monitor in the background.", ignored=NO_EVENTS)
+    events_pidfile: str | None = setting(
+        None, "File for the process id of an event monitor in the background.", ignored=NO_EVENTS
+    )
+    events_uid: str | int | None = setting(
+        None, "User that an event monitor in the background changes to.", ignored=NO_EVENTS
+    )
+    events_gid: str | int | None = setting(
+        None, "Group that an event monitor in the background changes to.", ignored=NO_EVENTS
+    )
+    events_umask: str | int | None = setting(
+        None, "File mode mask of an event monitor in the background.", ignored=NO_EVENTS
+    )

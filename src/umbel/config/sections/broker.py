@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from umbel.config.declaring import setting
+from umbel.config.unused import IN_THE_URL, NOT_YET
 
 
 class BrokerSettings:
@@ -45,12 +46,13 @@ class BrokerSettings:
         old="BROKER_USE_SSL",
     )
     broker_login_method: str | None = setting(
-        None, "SASL mechanism at RabbitMQ, such as 'EXTERNAL'.", old="BROKER_LOGIN_METHOD"
+        None, "SASL mechanism at RabbitMQ, such as 'EXTERNAL'.", old="BROKER_LOGIN_METHOD", ignored=NOT_YET
     )
     broker_failover_strategy: str | Callable[..., Any] | None = setting(
         None,
         "Order in which several URLs are tried: 'round-robin', 'shuffle', or a function of the list.",
         old="BROKER_FAILOVER_STRATEGY",
+        ignored=NOT_YET,
     )
     broker_heartbeat: float | None = setting(
         120, "Seconds between AMQP heartbeats; 0 or None turns them off.", old="BROKER_HEARTBEAT"
@@ -66,6 +68,7 @@ class BrokerSettings:
         "Connections that one process keeps for publishing; None sets no limit.",
         old="BROKER_POOL_LIMIT",
         minimum=0,
+        ignored="one driver serves all threads of a process",
     )
     broker_pool_acquire_timeout: float | None = setting(
         None,
@@ -77,7 +80,10 @@ class BrokerSettings:
         4.0, "Seconds until an attempt to connect is given up.", old="BROKER_CONNECTION_TIMEOUT", minimum=0
     )
     broker_connection_retry: bool = setting(
-        True, "Connect again when the connection breaks.", old="BROKER_CONNECTION_RETRY"
+        True,
+        "Connect again when the connection breaks.",
+        old="BROKER_CONNECTION_RETRY",
+        ignored="a lost connection is always made anew, until `publish_timeout`",
     )
     broker_connection_retry_on_startup: bool = setting(
         True,
@@ -101,6 +107,7 @@ class BrokerSettings:
         "quorum",
         "RabbitMQ type of the queues that keep delayed messages: 'quorum' or 'classic'.",
         old="BROKER_NATIVE_DELAYED_DELIVERY_QUEUE_TYPE",
+        ignored="every broker keeps delayed tasks, on queues of its own",
     )
 
 
@@ -108,28 +115,36 @@ class RedisSettings:
     """Redis: connections to Redis, as broker and as result backend."""
 
     redis_host: str | None = setting(
-        None, "Host of the Redis result backend, if its URL has none.", old="CELERY_REDIS_HOST"
+        None, "Host of the Redis result backend, if its URL has none.", old="CELERY_REDIS_HOST", ignored=IN_THE_URL
     )
     redis_port: int | None = setting(
-        None, "Port of the Redis result backend, if its URL has none.", old="CELERY_REDIS_PORT"
+        None, "Port of the Redis result backend, if its URL has none.", old="CELERY_REDIS_PORT", ignored=IN_THE_URL
     )
     redis_db: int | None = setting(
-        None, "Database number of the Redis result backend, if its URL has none.", old="CELERY_REDIS_DB"
+        None,
+        "Database number of the Redis result backend, if its URL has none.",
+        old="CELERY_REDIS_DB",
+        ignored=IN_THE_URL,
     )
     redis_username: str | None = setting(
-        None, "ACL user of the Redis result backend, if its URL has none.", old="CELERY_REDIS_USERNAME"
+        None,
+        "ACL user of the Redis result backend, if its URL has none.",
+        old="CELERY_REDIS_USERNAME",
+        ignored=IN_THE_URL,
     )
     redis_password: str | None = setting(
         None,
         "Password of the Redis result backend, if its URL has none.",
         old="CELERY_REDIS_PASSWORD",
         secret=True,
+        ignored=IN_THE_URL,
     )
-    redis_client_name: str | None = setting(None, "Name that connections show in CLIENT LIST.")
+    redis_client_name: str | None = setting(None, "Name that connections show in CLIENT LIST.", ignored=IN_THE_URL)
     redis_max_connections: int | None = setting(
         None,
         "Connections that one process opens at most for results; None sets no limit.",
         old="CELERY_REDIS_MAX_CONNECTIONS",
+        ignored=IN_THE_URL,
     )
     redis_socket_timeout: float | None = setting(
         120.0, "Seconds to wait for a reply.", old="CELERY_REDIS_SOCKET_TIMEOUT"
@@ -138,10 +153,16 @@ class RedisSettings:
         None,
         "Seconds to wait for a connection; None means `redis_socket_timeout`.",
         old="CELERY_REDIS_SOCKET_CONNECT_TIMEOUT",
+        ignored=IN_THE_URL,
     )
-    redis_socket_keepalive: bool = setting(False, "Turn on TCP keep-alive.", old="CELERY_REDIS_SOCKET_KEEPALIVE")
+    redis_socket_keepalive: bool = setting(
+        False, "Turn on TCP keep-alive.", old="CELERY_REDIS_SOCKET_KEEPALIVE", ignored=IN_THE_URL
+    )
     redis_retry_on_timeout: bool = setting(
-        False, "Repeat a command whose reply did not come in time.", old="CELERY_REDIS_RETRY_ON_TIMEOUT"
+        False,
+        "Repeat a command whose reply did not come in time.",
+        old="CELERY_REDIS_RETRY_ON_TIMEOUT",
+        ignored=IN_THE_URL,
     )
     redis_backend_use_ssl: dict[str, Any] | bool | None = setting(
         None,
@@ -149,10 +170,11 @@ class RedisSettings:
         old="CELERY_REDIS_BACKEND_USE_SSL",
     )
     redis_backend_health_check_interval: float | None = setting(
-        None, "Seconds a connection may be idle before it is checked with PING."
+        None, "Seconds a connection may be idle before it is checked with PING.", ignored=IN_THE_URL
     )
     redis_backend_credential_provider: Any = setting(
         None,
         "Object of redis-py's class `CredentialProvider`, or its dotted name, for passwords that change.",
         secret=True,
+        ignored=IN_THE_URL,
     )

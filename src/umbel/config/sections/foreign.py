@@ -3,8 +3,7 @@
 from typing import Any
 
 from umbel.config.declaring import setting
-
-NO_DRIVER = "Umbel has no driver for this system"
+from umbel.config.unused import NO_DRIVER
 
 
 class ForeignSettings:

@@ -5,6 +5,7 @@ from math import inf
 from typing import Any
 
 from umbel.config.declaring import setting
+from umbel.config.unused import NO_DRIVER, ONE_DEADLINE, OWN_ENGINE
 
 
 class ResultSettings:
@@ -58,11 +59,13 @@ class ResultSettings:
         "Results that a client remembers; -1 remembers none, 0 all of them.",
         old="CELERY_MAX_CACHED_RESULTS",
         minimum=-1,
+        ignored="results are kept by the objects that were asked for them",
     )
     result_chord_join_timeout: float = setting(
         3.0,
         "Seconds to wait for one member's result when a chord's results are put together.",
         old="CELERY_RESULT_CHORD_JOIN_TIMEOUT",
+        ignored="chords are counted by member, nobody joins",
     )
     result_chord_retry_interval: float = setting(
         1.0,
@@ -74,23 +77,27 @@ class ResultSettings:
         False,
         "Try again when the result backend has a passing fault.",
         old="CELERY_RESULT_BACKEND_ALWAYS_RETRY",
+        ignored=ONE_DEADLINE,
     )
     result_backend_max_retries: float = setting(
         inf,
         "Attempts before a fault of the result backend is given up.",
         old="CELERY_RESULT_BACKEND_MAX_RETRIES",
+        ignored=ONE_DEADLINE,
     )
     result_backend_base_sleep_between_retries_ms: int = setting(
         10,
         "First pause between such attempts, in milliseconds.",
         old="CELERY_RESULT_BACKEND_BASE_SLEEP_BETWEEN_RETRIES_MS",
         minimum=0,
+        ignored=ONE_DEADLINE,
     )
     result_backend_max_sleep_between_retries_ms: int = setting(
         10000,
         "Longest pause between such attempts, in milliseconds.",
         old="CELERY_RESULT_BACKEND_MAX_SLEEP_BETWEEN_RETRIES_MS",
         minimum=0,
+        ignored=ONE_DEADLINE,
     )
     result_backend_thread_safe: bool = setting(
         False,
@@ -121,20 +128,22 @@ class ResultDatabaseSettings:
         {"pool_pre_ping": True, "pool_recycle": 3600},
         "Options of SQLAlchemy's `create_engine`.",
         old="CELERY_RESULT_ENGINE_OPTIONS",
+        ignored=OWN_ENGINE,
     )
     database_engine_callback: Callable[..., Any] | str | None = setting(
-        None, "Function called with each new SQLAlchemy engine.", old="DATABASE_ENGINE_CALLBACK"
+        None, "Function called with each new SQLAlchemy engine.", old="DATABASE_ENGINE_CALLBACK", ignored=OWN_ENGINE
     )
     database_table_names: dict[str, Any] | None = setting(
-        None, "Names of the tables, by 'task' and 'group'.", old="CELERY_RESULT_DB_TABLENAMES"
+        None, "Names of the tables, by 'task' and 'group'.", old="CELERY_RESULT_DB_TABLENAMES", ignored=OWN_ENGINE
     )
     database_table_schemas: dict[str, Any] | None = setting(
-        None, "Schemas of the tables, by 'task' and 'group'.", old="DATABASE_TABLE_SCHEMAS"
+        None, "Schemas of the tables, by 'task' and 'group'.", old="DATABASE_TABLE_SCHEMAS", ignored=OWN_ENGINE
     )
     database_create_tables_at_setup: bool = setting(
         True,
         "Create missing tables at start, not when the first result is stored.",
         old="DATABASE_CREATE_TABLES_AT_SETUP",
+        ignored=OWN_ENGINE,
     )
     database_short_lived_sessions: bool = setting(
         False,
@@ -146,36 +155,43 @@ class ResultDatabaseSettings:
         None, "URL of a cache, if `result_backend` is 'cache'.", old="CELERY_CACHE_BACKEND"
     )
     cache_backend_options: dict[str, Any] = setting(
-        {}, "Options of the memcached client.", old="CELERY_CACHE_BACKEND_OPTIONS"
+        {}, "Options of the memcached client.", old="CELERY_CACHE_BACKEND_OPTIONS", ignored=NO_DRIVER
     )
     mongodb_backend_settings: dict[str, Any] | None = setting(
         None,
         "Options of the MongoDB result backend: database, collections, client options.",
         old="CELERY_MONGODB_BACKEND_SETTINGS",
+        ignored=NO_DRIVER,
     )
-    cassandra_servers: list[str] | None = setting(None, "Hosts of the Cassandra cluster.", old="CASSANDRA_SERVERS")
-    cassandra_port: int | None = setting(None, "Port of the Cassandra hosts.", old="CASSANDRA_PORT")
-    cassandra_keyspace: str | None = setting(None, "Keyspace of the results.", old="CASSANDRA_KEYSPACE")
-    cassandra_table: str | None = setting(None, "Table of the results.", old="CASSANDRA_TABLE")
+    cassandra_servers: list[str] | None = setting(
+        None, "Hosts of the Cassandra cluster.", old="CASSANDRA_SERVERS", ignored=NO_DRIVER
+    )
+    cassandra_port: int | None = setting(None, "Port of the Cassandra hosts.", old="CASSANDRA_PORT", ignored=NO_DRIVER)
+    cassandra_keyspace: str | None = setting(
+        None, "Keyspace of the results.", old="CASSANDRA_KEYSPACE", ignored=NO_DRIVER
+    )
+    cassandra_table: str | None = setting(None, "Table of the results.", old="CASSANDRA_TABLE", ignored=NO_DRIVER)
     cassandra_read_consistency: str | None = setting(
-        None, "Consistency level of reads.", old="CASSANDRA_READ_CONSISTENCY"
+        None, "Consistency level of reads.", old="CASSANDRA_READ_CONSISTENCY", ignored=NO_DRIVER
     )
     cassandra_write_consistency: str | None = setting(
-        None, "Consistency level of writes.", old="CASSANDRA_WRITE_CONSISTENCY"
+        None, "Consistency level of writes.", old="CASSANDRA_WRITE_CONSISTENCY", ignored=NO_DRIVER
     )
     cassandra_entry_ttl: float | None = setting(
-        None, "Seconds that rows are kept; None keeps them for ever.", old="CASSANDRA_ENTRY_TTL"
+        None, "Seconds that rows are kept; None keeps them for ever.", old="CASSANDRA_ENTRY_TTL", ignored=NO_DRIVER
     )
     cassandra_auth_provider: str | None = setting(
-        None, "Name of a class of `cassandra.auth`.", old="CASSANDRA_AUTH_PROVIDER"
+        None, "Name of a class of `cassandra.auth`.", old="CASSANDRA_AUTH_PROVIDER", ignored=NO_DRIVER
     )
     cassandra_auth_kwargs: dict[str, Any] | None = setting(
-        None, "Arguments of the authentication class.", old="CASSANDRA_AUTH_KWARGS", secret=True
+        None, "Arguments of the authentication class.", old="CASSANDRA_AUTH_KWARGS", secret=True, ignored=NO_DRIVER
     )
     cassandra_options: dict[str, Any] = setting(
-        {}, "Further arguments of `cassandra.cluster.Cluster`.", old="CASSANDRA_OPTIONS"
+        {}, "Further arguments of `cassandra.cluster.Cluster`.", old="CASSANDRA_OPTIONS", ignored=NO_DRIVER
     )
     cassandra_bundle_path: str | None = setting(
-        None, "Older name of `cassandra_secure_bundle_path`.", old="CASSANDRA_BUNDLE_PATH"
+        None, "Older name of `cassandra_secure_bundle_path`.", old="CASSANDRA_BUNDLE_PATH", ignored=NO_DRIVER
     )
-    cassandra_secure_bundle_path: str | None = setting(None, "File of the secure connect bundle of a hosted cluster.")
+    cassandra_secure_bundle_path: str | None = setting(
+        None, "File of the secure connect bundle of a hosted cluster.", ignored=NO_DRIVER
+    )

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from umbel.config.declaring import setting
+from umbel.config.unused import NO_EVENTS, ONE_DEADLINE
 
 
 class TaskSettings:
@@ -25,6 +26,7 @@ class TaskSettings:
         False,
         "Count a lost worker as a retry of the task, within its `max_retries`.",
         old="CELERY_RETRY_ON_WORKER_LOST",
+        ignored="a task whose worker died is delivered again, see `worker_delivery_limit`",
     )
     task_acks_on_failure_or_timeout: bool = setting(
         True,
@@ -183,9 +185,10 @@ class SendingSettings:
         {"max_retries": 3, "interval_start": 0, "interval_max": 1, "interval_step": 0.2},
         "How often and at which intervals (seconds) sending is tried again.",
         old="CELERY_TASK_PUBLISH_RETRY_POLICY",
+        ignored=ONE_DEADLINE,
     )
     task_send_sent_event: bool = setting(
-        False, "Publish a `task-sent` event for each message.", old="CELERY_SEND_TASK_SENT_EVENT"
+        False, "Publish a `task-sent` event for each message.", old="CELERY_SEND_TASK_SENT_EVENT", ignored=NO_EVENTS
     )
     publish_timeout: float = setting(
         10.0,

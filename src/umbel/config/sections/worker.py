@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from umbel.config.declaring import setting
+from umbel.config.unused import NOT_YET
 
 
 class WorkerProcessSettings:
@@ -83,9 +84,10 @@ class WorkerProcessSettings:
         "Seconds a new executor process may take until it is ready.",
         old="CELERYD_PROC_ALIVE_TIMEOUT",
         minimum=0,
+        ignored="executors are forked from a nursery that holds the application",
     )
     worker_pool_restarts: bool = setting(
-        False, "Allow the remote control command `pool_restart`.", old="CELERYD_POOL_RESTARTS"
+        False, "Allow the remote control command `pool_restart`.", old="CELERYD_POOL_RESTARTS", ignored=NOT_YET
     )
     worker_pool_putlocks: bool = setting(
         True,
@@ -194,11 +196,13 @@ class WorkerConsumingSettings:
         False,
         "End running tasks that are acknowledged late when the connection is lost.",
         old="CELERYD_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS",
+        ignored="what a lost connection held counts no more, wherever it runs",
     )
     worker_deduplicate_successful_tasks: bool = setting(
         False,
         "Do not run a redelivered task again if its result is already stored as a success.",
         old="CELERYD_DEDUPLICATE_SUCCESSFUL_TASKS",
+        ignored=NOT_YET,
     )
     worker_detect_quorum_queues: bool = setting(
         True,
@@ -210,6 +214,7 @@ class WorkerConsumingSettings:
         False,
         "Give every worker a queue of its own to which tasks can be sent by its name.",
         old="CELERY_WORKER_DIRECT",
+        ignored=NOT_YET,
     )
     worker_disable_rate_limits: bool = setting(
         False, "Ignore the rate limits of all tasks.", old="CELERY_DISABLE_RATE_LIMITS"

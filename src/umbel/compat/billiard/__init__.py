@@ -1,0 +1,1 @@
+"""``billiard`` where the real one is not installed: its exceptions."""

@@ -1,0 +1,5 @@
+"""``celery.backends.rpc``: results as messages."""
+
+from umbel.backends.rpc import RPCBackend
+
+__all__ = ["RPCBackend"]

@@ -1,0 +1,1 @@
+"""``celery.bin``: the commands that Umbel has, as click commands."""

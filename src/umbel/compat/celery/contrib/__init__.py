@@ -1,0 +1,1 @@
+"""``celery.contrib``: tools for projects and their tests."""

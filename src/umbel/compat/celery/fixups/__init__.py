@@ -1,0 +1,1 @@
+"""``celery.fixups``: what makes an application fit for a framework."""

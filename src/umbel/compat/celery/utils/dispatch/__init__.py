@@ -1,0 +1,5 @@
+"""``celery.utils.dispatch``: signals."""
+
+from umbel.signals import Signal
+
+__all__ = ["Signal"]

@@ -1,0 +1,5 @@
+"""``celery.worker.consumer.control``."""
+
+from umbel.worker.remote import RemoteControl as Control
+
+__all__ = ["Control"]

@@ -1,0 +1,5 @@
+"""``kombu.utils.uuid``: ids."""
+
+from umbel.message import new_id as uuid
+
+__all__ = ["uuid"]

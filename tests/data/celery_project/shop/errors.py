@@ -1,0 +1,5 @@
+"""Errors of the shop."""
+
+
+class OutOfStock(Exception):
+    """There is none left."""
