@@ -16,7 +16,7 @@ PYTHON ?=
 # More arguments for pytest or the benchmarks: make test ARGS='-k redis'
 ARGS ?=
 
-.PHONY: help demo test check bench soak services clean distclean
+.PHONY: help demo test chaos check bench soak services clean distclean
 
 help: ## List these commands
 	@echo "Umbel: make COMMAND"; echo
@@ -29,6 +29,9 @@ demo: $(VENV)/.installed ## Run real tasks on a worker of its own, without any s
 
 test: $(VENV)/.installed-dev ## Install and start the servers that tests need, run all tests, stop the servers
 	@PATH="$(abspath $(BIN)):$$PATH" scripts/test $(ARGS)
+
+chaos: $(VENV)/.installed-dev ## Run the tests with killed workers and cut connections in their long form
+	@PATH="$(abspath $(BIN)):$$PATH" UMBEL_TEST_FULL=1 scripts/test tests/chaos $(ARGS)
 
 check: $(VENV)/.installed-dev ## Style, types, documentation and import rules
 	@echo "check: ruff check"

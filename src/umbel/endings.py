@@ -147,8 +147,19 @@ def _untellable(app: Umbel, task: Task[..., Any], request: Request, error: BaseE
         publish=request.publish,
         runtime=runtime,
         error_repr=error_text(value),
-        parts=part_of(app, request, "FAILURE", plain) if request.chord else (),
+        parts=_untold_parts(app, request, plain),
     )
+
+
+def _untold_parts(app: Umbel, request: Request, plain: Any) -> tuple[Part, ...]:
+    """What chords are told where telling it failed before."""
+    parts = part_of(app, request, "FAILURE", plain) if request.chord else ()
+    if request.chain and not request.is_eager:
+        try:
+            parts = (*parts, *followups.fail_rest_of_chain(app, request, plain, "", app.date_done()))
+        except Exception:
+            log.exception("who waits for the rest of a chain is not told: task=%s id=%s", request.task, request.id)
+    return parts
 
 
 def _raised(

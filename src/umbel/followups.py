@@ -57,7 +57,7 @@ def after_failure(
                 if later is None:
                     call(request, error, traceback)
                 else:
-                    later.append(partial(call, request, error, traceback))
+                    later.append(partial(_call_errback, call, request, error, traceback))
             elif request.is_eager and app.conf.task_always_eager:
                 call.apply_async((request.id,))
             else:
@@ -65,6 +65,13 @@ def after_failure(
         except Exception:
             log.exception("error callback failed: task=%s id=%s errback=%r", request.task, request.id, data)
     return tuple(found)
+
+
+def _call_errback(call: Signature, request: Request, error: BaseException, traceback: str) -> None:
+    try:
+        call(request, error, traceback)
+    except Exception:
+        log.exception("error callback failed: task=%s id=%s errback=%r", request.task, request.id, call)
 
 
 def _takes_error(function: Any) -> bool:
@@ -81,7 +88,8 @@ def _takes_error(function: Any) -> bool:
 def fail_rest_of_chain(app: Umbel, request: Request, plain_error: Any, traceback: str, done: str) -> tuple[Part, ...]:
     """Store FAILURE for the links that will never run, so that nobody waits for them; their parts in chords."""
     links = all_links(app, cast("list[Any]", request.chain))
-    results, parts = fallout(app, reversed(links), plain_error, traceback, done, request.root_id)
+    queue = request.message.queue if request.message is not None else ""
+    results, parts = fallout(app, reversed(links), plain_error, traceback, done, request.root_id, queue)
     for result in results:
         store(request, app.backend, result)
     return tuple(parts)

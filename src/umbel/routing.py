@@ -77,6 +77,16 @@ def missing_queue(conf: Settings, name: str) -> Queue:
     )
 
 
+OWN_SIDE = ".umbel"
+
+
+def own_side(conf: Settings, name: str) -> Queue:
+    """The queue beside another one through which Umbel's workers send each other what those of Celery do not know, and
+    would drop; in mixed fleets."""
+    own = name if name.endswith(OWN_SIDE) else name + OWN_SIDE
+    return Queue(name=own, queue_arguments=_queue_type(conf.task_default_queue_type))
+
+
 def _queue_type(kind: str) -> dict[str, Any]:
     return {} if kind == "classic" else {"x-queue-type": kind}
 

@@ -16,7 +16,7 @@ from umbel.announcing import Draft, before_publish
 from umbel.codecs import compress, dumps
 from umbel.codecs.representation import safe_repr
 from umbel.current import current_request
-from umbel.errors import ConfigurationError, MessageTooLarge
+from umbel.errors import ConfigurationError, InvalidCanvas, MessageTooLarge
 from umbel.message import Headers, Message, encode_headers, format_moment, new_id, now, origin
 from umbel.middleware import Call
 from umbel.signals import before_task_publish
@@ -307,12 +307,15 @@ def _embed(options: Mapping[str, Any], serializer: str) -> dict[str, Any]:
         return EMPTY_EMBED
     if serializer == "json" and not link and not link_error:
         return {**EMPTY_EMBED, "chain": chain and list(chain), "chord": chord}
-    return {
-        "callbacks": signature_list(link),
-        "errbacks": signature_list(link_error),
-        "chain": None if chain is None else [plain(item) for item in chain],
-        "chord": None if chord is None else plain(chord),
-    }
+    try:
+        return {
+            "callbacks": signature_list(link),
+            "errbacks": signature_list(link_error),
+            "chain": None if chain is None else [plain(item) for item in chain],
+            "chord": None if chord is None else plain(chord),
+        }
+    except RecursionError as error:
+        raise InvalidCanvas("a signature contains or links itself, or is nested too deeply") from error
 
 
 def signature_list(links: Any) -> list[Any] | None:

@@ -40,6 +40,16 @@ def member(self: Any, value: int, seconds: float = 0.0) -> int:
 
 
 @app.task(bind=True)
+def held(self: Any, value: int, go: str) -> int:
+    """Ends once the file ``go`` is there."""
+    write("begin", self.request.id)
+    while not os.path.exists(go):
+        time.sleep(0.01)
+    write("end", self.request.id)
+    return value
+
+
+@app.task(bind=True)
 def body(self: Any, values: list[int]) -> int:
     write("begin", self.request.id)
     write("end", self.request.id)

@@ -29,6 +29,9 @@ SHORT_LEASE = {"UMBEL_WORKER_LEASE": str(LEASE), "UMBEL_WORKER_LEASE_RENEWAL": "
 MANY_CRASHES = {"UMBEL_WORKER_CRASH_LIMIT": "1000", "UMBEL_WORKER_DELIVERY_LIMIT": "1000"}
 QUORUM = {"UMBEL_TASK_DEFAULT_QUEUE_TYPE": "quorum"}
 
+FULL = os.environ.get("UMBEL_TEST_FULL") == "1"
+"""Whether tests that have a long form run it: ``make chaos``."""
+
 SEED = int(os.environ.get("UMBEL_TEST_SEED", "20240613"))
 
 

@@ -202,12 +202,13 @@ class Rig:
 
 
 @contextlib.contextmanager
-def rig(system: str, directory: Path) -> Iterator[Rig]:
-    """On ``redis``, or on ``rabbitmq`` with results in Redis."""
+def rig(system: str, directory: Path, backend: str = "") -> Iterator[Rig]:
+    """On ``redis``, or on ``rabbitmq`` with results in Redis; or with those of ``backend``."""
     python = celery_python()
     with ExitStack() as places:
         broker = places.enter_context(services.isolated(system))
-        backend = broker if system == "redis" else places.enter_context(services.isolated("redis"))
+        if not backend:
+            backend = broker if system == "redis" else places.enter_context(services.isolated("redis"))
         # Celery reads amqp://host/name as the virtual host "name", as pika does.
         made = Rig(broker, backend, directory, python)
         sys.path.insert(0, str(HERE))

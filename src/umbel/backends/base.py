@@ -116,6 +116,8 @@ class Features(Struct, frozen=True, kw_only=True):
     groups: bool = True
     chords: bool = False
     """Counts the members of chords (``store_parts`` and what belongs to it)."""
+    counts_with_celery: bool = False
+    """Celery's workers count them in the same place; elsewhere its clients have ``celery.chord_unlock`` wait."""
     knows_nothing: bool = False
     """Nothing is stored at all."""
 
@@ -207,7 +209,10 @@ class Backend(ABC):
         raise unsupported(self, "chords")
 
     def claim_chord(self, chord: str, claimant: str) -> bool:
-        """Whether ``claimant`` may finish a complete chord: it was the first to ask, and the chord is not finished."""
+        """Whether ``claimant`` may finish a complete chord: it was the first to ask, and the chord is not finished.
+
+        Also when the chord has expired: there are no parts then, so its body fails.
+        """
         raise unsupported(self, "chords")
 
     def chord_parts(self, chord: str) -> list[bytes]:

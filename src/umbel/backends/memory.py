@@ -13,13 +13,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from umbel.backends.base import READY_STATES, Backend, Features, Meta, Options, Part, Result, expiry_of
 from umbel.backends.caller import Caller
 from umbel.backends.document import decode_document, encode_document
 from umbel.clock import monotonic
+from umbel.codecs import accept_set, dumps, loads
 
 _CLOSED_KEPT = 10_000
 """Finished chords that are remembered, so that a late message cannot finish them again."""
@@ -105,9 +105,9 @@ class Results:
 
     def claim_chord(self, chord: str, claimant: str) -> bool:
         with self.changed:
-            known = self._chords.get(chord)
-            if known is None:
+            if chord in self._closed:
                 return False
+            known = self._chords.setdefault(chord, _Chord())
             known.claimant = known.claimant or claimant
             return known.claimant == claimant
 
@@ -217,14 +217,14 @@ class MemoryBackend(Backend):
         self._store.remove(task_ids)
 
     def save_group(self, group_id: str, document: Any) -> None:
-        encoded = msgspec.json.encode(document)
+        encoded = dumps(document, "json").body
         with self._store.changed:
             self._store.groups[group_id] = encoded
 
     def restore_group(self, group_id: str) -> Any | None:
         with self._store.changed:
             encoded = self._store.groups.get(group_id)
-        return None if encoded is None else msgspec.json.decode(encoded)
+        return None if encoded is None else loads(encoded, "application/json", "utf-8", accept_set(["json"]))
 
     def delete_group(self, group_id: str) -> None:
         with self._store.changed:

@@ -79,7 +79,7 @@ _CHUNK = 500
 class RedisBackend(Backend):
     """See the module's docstring."""
 
-    features = Features(chords=True)
+    features = Features(chords=True, counts_with_celery=True)
 
     def __init__(self, url: str, options: Options | None = None) -> None:
         super().__init__(url, options)

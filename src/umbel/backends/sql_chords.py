@@ -111,11 +111,11 @@ class ChordTable:
         return fresh, added
 
     def claim(self, link: Link, chord: str, claimant: str) -> bool:
-        """In the link's transaction."""
+        """In the link's transaction. Nobody else finishes a chord of which nothing is known any more."""
         sql = f"UPDATE {_CHORDS} SET claimant = %s WHERE id = %s AND claimant IS NULL"
         if link.run(self._sql(sql), (claimant, chord)) > 0:
             return True
-        return link.value(self._sql(f"SELECT claimant FROM {_CHORDS} WHERE id = %s"), (chord,)) == claimant
+        return link.value(self._sql(f"SELECT claimant FROM {_CHORDS} WHERE id = %s"), (chord,)) in (claimant, None)
 
     def payloads(self, link: Link, chord: str) -> list[bytes]:
         sql = f"SELECT payload FROM {_PARTS} WHERE chord = %s ORDER BY position, member"

@@ -92,7 +92,8 @@ class Settlement(Struct, gc=False):
     ``delay``: seconds until a requeued message is delivered again. ``count``: the delivery counts as failed (a
     crash). ``reason`` says why it is dead-lettered. ``result`` and ``parts`` are stored and ``publish`` sent only
     if the hold is still ours; with the part that makes a chord complete, the message that finishes it is sent.
-    ``closes``: the chord that is finished with this, which the worker tells the result store afterwards.
+    ``closes``: the chord that is finished with this, which the worker tells the result store afterwards. ``fallout``:
+    FAILURE of calls that will never run because of this; the worker has it stored before.
     """
 
     delivery: Delivery
@@ -104,6 +105,7 @@ class Settlement(Struct, gc=False):
     publish: tuple[Message, ...] = ()
     parts: tuple[Part, ...] = ()
     closes: str = ""
+    fallout: tuple[Result, ...] = ()
 
 
 class Settled(Struct):

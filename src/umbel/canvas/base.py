@@ -46,6 +46,7 @@ class Canvas(Signature[P, R]):
         """
         app = self.app
         if app.conf.task_always_eager:
+            check(app, self)
             return self.apply(args or (), kwargs, **options)
         copy, result = self._frozen(app, args or (), kwargs, options)
         deadline = publish_deadline(app, options)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from umbel import followups
 from umbel.canvas.checking import errbacks_of
-from umbel.canvas.members import FINISH, fallout
+from umbel.canvas.members import FINISH, UNLOCK, fallout
 from umbel.canvas.signature import Signature, signature
 from umbel.canvas.storing import resolved
 from umbel.codecs.exceptions import decode_exception, encode_exception
-from umbel.errors import ChordError, OperationalError
+from umbel.errors import ChordError, OperationalError, UmbelError
 from umbel.failures import storable, traceback_text
 from umbel.groups import GroupResult
 from umbel.joining import allow_join_result
@@ -44,16 +44,14 @@ def add_builtin_tasks(app: Umbel) -> None:
         "max_retries": None,
         "rate_limit": None,
     }
-    app.make_task(
-        finish_chord,
-        name=FINISH,
-        bind=True,
-        autoretry_for=(OperationalError,),
-        default_retry_delay=RETRY_DELAY,
-        retry_kwargs={"countdown": RETRY_DELAY},
-        **quiet,
-    )
-    app.make_task(unlock_chord, name="celery.chord_unlock", bind=True, default_retry_delay=RETRY_DELAY, **quiet)
+    finishing = {
+        "bind": True,
+        "autoretry_for": (OperationalError,),
+        "default_retry_delay": RETRY_DELAY,
+        "retry_kwargs": {"countdown": RETRY_DELAY},
+    }
+    app.make_task(finish_chord, name=FINISH, **finishing, **quiet)
+    app.make_task(unlock_chord, name=UNLOCK, **finishing, **quiet)
     app.make_task(call_each, name="celery.map", bind=True)
     app.make_task(call_each_with, name="celery.starmap", bind=True)
     app.make_task(accumulate, name="celery.accumulate")
@@ -66,10 +64,16 @@ def finish_chord(self: Task[..., Any], chord: str, body: dict[str, Any]) -> None
     if not backend.claim_chord(chord, request.id):
         log.debug("chord %s is finished by another message", chord)
         return
-    call = signature(resolved(app, body), app=app)
-    found = [backend.decode_part(payload) for payload in backend.chord_parts(chord)]
-    document = backend.restore_group(chord)
-    _end(request, call, found, document)
+    try:
+        call = signature(resolved(app, body), app=app)
+        found = [backend.decode_part(payload) for payload in backend.chord_parts(chord)]
+        document = backend.restore_group(chord)
+    except OperationalError:
+        raise
+    except UmbelError as error:
+        _fail(request, signature(body, app=app), error)
+    else:
+        _end(request, call, found, document)
     request.closes = chord
 
 
@@ -86,7 +90,11 @@ def unlock_chord(
     app, request = self.app, self.request
     whole = GroupResult(group_id, [result_from_tuple(item, app) for item in result], app=app)
     if not whole.ready():
-        self.retry(countdown=interval or app.conf.result_chord_retry_interval, max_retries=max_retries)
+        if max_retries is not None and request.retries >= max_retries:
+            error = ChordError(f"its members have not ended when they were looked for {max_retries + 1} times")
+            _fail(request, signature(callback, app=app), error)
+            return
+        self.retry(countdown=interval or app.conf.result_chord_retry_interval)
     with allow_join_result():
         found = [(leaf.id, leaf.state, _told(leaf)) for leaf in whole.leaves()]
     _end(request, signature(callback, app=app), found, {"result": whole.as_tuple()})
@@ -107,7 +115,7 @@ def _end(request: Request, call: Signature, parts: Sequence[tuple[str, str, Any]
     except OperationalError:
         raise
     except Exception as error:
-        _fail(app, request, call, error)
+        _fail(request, call, error)
 
 
 def _values(parts: Sequence[tuple[str, str, Any]], document: Any) -> list[Any]:
@@ -135,17 +143,19 @@ def _shaped(result: Any, values: Mapping[str, Any]) -> Any:
 
 def _body_messages(app: Umbel, call: Signature, values: list[Any], options: dict[str, Any]) -> list[Message]:
     if call.subtask_type is None:
-        return call.messages(app, (values,), add_to_parent=False, **{**options, **call.options})[0]
+        return call.messages(app, (values,), **{**options, **call.options, "add_to_parent": False})[0]
     call.freeze()
     return list(call.emit(app, (values,)))
 
 
-def _fail(app: Umbel, request: Request, call: Signature, error: Exception) -> None:
+def _fail(request: Request, call: Signature, error: Exception) -> None:
     """Nothing of the body will run: that is its result, and its part where it is a member of a chord itself."""
+    app, message = call.app, request.message
     text = traceback_text(error)
     shown = storable(error)
     plain = encode_exception(shown, app.backend.options.serializer)
-    results, parts = fallout(app, [call], plain, text, app.date_done(), request.root_id)
+    queue = message.queue if message is not None else ""
+    results, parts = fallout(app, [call], plain, text, app.date_done(), request.root_id, queue)
     for result in results:
         followups.store(request, app.backend, result)
     request.parts = (*request.parts, *parts)

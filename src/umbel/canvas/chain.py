@@ -245,7 +245,7 @@ def joined(left: Signature, right: Any) -> Any:
     """What ``left | right`` is."""
     from umbel.canvas.chord import chord
 
-    if not (isinstance(right, Mapping) and "task" in right):
+    if not isinstance(right, Mapping):
         return NotImplemented
     after = call_of(cast("object", right), "chain", left.app)
     rest = after.tasks if isinstance(after, chain) else [after]

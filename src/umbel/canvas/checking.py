@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -46,7 +47,8 @@ def inner(call: Mapping[str, Any]) -> list[Any]:
     if kind in ("chain", "group"):
         return list(kwargs.get("tasks") or ())
     if kind == "chord":
-        return [*several(kwargs.get("header")), *several(kwargs.get("body"))]
+        body = kwargs.get("body")
+        return [*several(kwargs.get("header")), *([] if body is None else [body])]
     return []
 
 
@@ -76,12 +78,14 @@ def exceeds(call: Mapping[str, Any], count: int) -> bool:
 
 
 def check(app: Umbel, canvas: Signature) -> None:
-    """Raise InvalidCanvas for a canvas that contains itself, is too deep or too large, or has a chord that can never
-    end.
+    """Raise InvalidCanvas for a canvas that contains itself, is too deep or too large, has a chord that can never end,
+    or calls what is no task.
 
     A group that is followed by something in a chain counts as what it becomes: a chord whose body is the rest.
     """
     chords = False
+    names = _Names(app)
+    composed: list[Any] = []
     calls, most = 0, app.conf.canvas_max_size
     path: set[int] = set()
     left: list[tuple[Any, bool]] = [(canvas, True)]
@@ -95,6 +99,7 @@ def check(app: Umbel, canvas: Signature) -> None:
             continue
         if id(call) in path:
             raise InvalidCanvas(f"a {call['subtask_type']} contains itself")
+        names.check(parts, call["subtask_type"])
         path.add(id(call))
         calls += sum(map(_weight, parts))
         if calls > most:
@@ -106,10 +111,78 @@ def check(app: Umbel, canvas: Signature) -> None:
         if len(path) + followed > DEEPEST:
             raise InvalidCanvas(f"a canvas may be {DEEPEST} signatures deep, this one is deeper")
         chords = chords or bool(followed) or call["subtask_type"] == "chord"
+        composed.append(call)
         left.append((call, False))
         left += ((part, True) for part in parts if part.get("subtask_type"))
+    for call in composed:
+        for members in _members(call):
+            chords = True
+            for single in (single for member in members for single in ends(member)):
+                check_member(app, single)
     if chords:
         check_chords(app)
+
+
+def _members(call: Mapping[str, Any]) -> Iterator[list[Any]]:
+    """The members of each chord that a canvas is or, where something follows a group in a chain, will become."""
+    parts = inner(call)
+    if call["subtask_type"] == "chord":
+        yield several(call["kwargs"]["header"])
+    elif call["subtask_type"] == "chain":
+        for part in parts[:-1]:
+            while part.get("subtask_type") == "chain" and inner(part):
+                part = inner(part)[-1]
+            if part.get("subtask_type") in ("group", "chunks"):
+                yield inner(part)
+
+
+def ends(call: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The single tasks with whose end a signature ends."""
+    left: list[Any] = [call]
+    while left:
+        each = left.pop()
+        kind = each.get("subtask_type")
+        if kind == "group":
+            left += reversed(inner(each))
+        elif kind in ("chain", "chord"):
+            left += inner(each)[-1:]
+        else:
+            yield each
+
+
+class _Names:
+    """Looks at the calls of one canvas for those that no worker could run."""
+
+    def __init__(self, app: Umbel) -> None:
+        self._app = app
+        self._modules: dict[str, list[str]] | None = None
+
+    def check(self, calls: Iterable[Any], kind: str) -> None:
+        """Raise InvalidCanvas for what is no signature, and for a task that its module, which is imported here, does
+        not have. Other names may be known to the workers alone."""
+        tasks = self._app.tasks
+        for call in calls:
+            if not isinstance(call, Mapping) or not isinstance(name := cast("Any", call).get("task"), str) or not name:
+                raise InvalidCanvas(f"a {kind} is made of signatures, not of {safe_repr(call, 100)}")
+            if name in tasks or cast("Any", call).get("subtask_type"):
+                continue
+            if self._modules is None:
+                self._modules = self._names_by_module()
+            module = name.rpartition(".")[0]
+            if module in self._modules:
+                known = self._modules[module]
+                close = difflib.get_close_matches(name, known, 1)
+                hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(sorted(known)[:5])}"
+                raise InvalidCanvas(f"a {kind} calls {name}, but {module} has no such task: {hint}")
+
+    def _names_by_module(self) -> dict[str, list[str]]:
+        """The tasks that have their names from the modules in which they were made."""
+        found: dict[str, list[str]] = {}
+        for name, task in self._app.tasks.items():
+            module = name.rpartition(".")[0]
+            if module and module == getattr(task.run, "__module__", None):
+                found.setdefault(module, []).append(name)
+        return found
 
 
 def _weight(part: Mapping[str, Any]) -> int:
@@ -129,9 +202,10 @@ def check_chords(app: Umbel) -> None:
         )
 
 
-def check_member(app: Umbel, call: Signature) -> None:
+def check_member(app: Umbel, call: Mapping[str, Any]) -> None:
     """Raise InvalidCanvas for a member of a chord whose result nobody would get."""
-    ignored = call.options.get("ignore_result")
-    task = app.tasks.get(call.task)
+    options: Mapping[str, Any] = call.get("options") or {}
+    ignored = options.get("ignore_result")
+    task = app.tasks.get(call["task"])
     if ignored or (ignored is None and task is not None and task.ignore_result):
-        raise InvalidCanvas(f"{call.task} is a member of a chord and ignores its result, which the body needs")
+        raise InvalidCanvas(f"{call['task']} is a member of a chord and ignores its result, which the body needs")

@@ -9,8 +9,9 @@ from umbel.canvas import stamping
 from umbel.canvas.base import Canvas, shared_options
 from umbel.canvas.bulk import Alike
 from umbel.canvas.chain import chain, eldest
-from umbel.canvas.checking import call_of, calls_of, check_chords, check_member
+from umbel.canvas.checking import call_of, calls_of, check_chords, ends
 from umbel.canvas.group import group
+from umbel.canvas.members import unlocking_message
 from umbel.canvas.signature import P, R, Signature
 from umbel.canvas.storing import reference_to_body
 from umbel.errors import InvalidCanvas
@@ -185,17 +186,18 @@ class chord(Canvas[P, R]):
             body = chain([body, *reversed(following)], app=app)
             body.freeze()
         members, group_id = header.tasks, header.options["task_id"]
-        size = sum(map(_size, members))
+        size = sum(1 for call in members for _ in ends(call))
         if not size:
             yield from body.emit(app, ([],), add_to_parent=False)
             return
-        for leaf in (leaf for call in members for leaf in _leaves(call)):
-            check_member(app, leaf)
         if any(_is_nested(call) for call in members):
             app.backend.save_group(group_id, {"result": header.freeze().as_tuple()})
-        if app.conf.mixed_fleet:
+        counted = not app.conf.mixed_fleet or app.backend.features.counts_with_celery
+        if app.conf.mixed_fleet and counted:
             app.backend.begin_chord(group_id, size)
-        carried = reference_to_body(app, _carried(body, group_id, size))
+        carried = reference_to_body(app, _carried(body, group_id, size if counted else None))
+        if not counted:
+            yield unlocking_message(app, header.freeze(), carried)
         shared = {**shared_options(self.options), **shared_options(header.options), **options}
         alike = Alike(app, {**shared, "group_id": group_id, "chord": carried})
         for index, call in enumerate(members):
@@ -239,28 +241,13 @@ class chord(Canvas[P, R]):
         return f"chord({self.tasks!r}, {self.body!r})"
 
 
-def _carried(body: Signature, group_id: str, size: int) -> dict[str, Any]:
-    """A body as data, as it travels in the messages of the members."""
+def _carried(body: Signature, group_id: str, size: int | None) -> dict[str, Any]:
+    """A body as data, as it travels in the messages of the members; without a size where they are not counted."""
     data = plain(body)
     data["chord_size"] = size
     if "chord" not in data["options"] and data.get("subtask_type") is None:
         data["options"]["group_id"] = group_id
     return data
-
-
-def _leaves(call: Signature) -> Iterator[Signature]:
-    """The single tasks with whose end a member ends."""
-    while isinstance(call, (chain, chord)):
-        call = call.tasks[-1] if isinstance(call, chain) else call.body
-    if isinstance(call, group):
-        for member in call.tasks:
-            yield from _leaves(member)
-    else:
-        yield call
-
-
-def _size(call: Signature) -> int:
-    return sum(1 for _ in _leaves(call))
 
 
 def _is_nested(call: Signature) -> bool:

@@ -10,6 +10,7 @@ from umbel.canvas.chain import chain
 from umbel.canvas.checking import call_of, check, check_member, inner
 from umbel.canvas.chord import chord
 from umbel.canvas.group import group, simplified
+from umbel.canvas.members import is_counted
 from umbel.canvas.signature import Signature
 from umbel.canvas.stamping import NAMES, with_shared
 from umbel.errors import InvalidCanvas, Replaced
@@ -88,6 +89,8 @@ def add_to_chord(task: Task[..., Any], sig: Any, lazy: bool) -> Any:
     call = call_of(sig, "chord", app).clone()
     if call.subtask_type is not None:
         raise InvalidCanvas("single tasks can be added to a chord, other canvases cannot")
+    if not is_counted(app, request.chord):
+        raise InvalidCanvas("nothing can be added to a chord that celery.chord_unlock waits for")
     check_member(app, call)
     body: dict[str, Any] = request.chord
     result = call.freeze(group_id=request.group, chord=body, root_id=request.root_id, group_index=request.group_index)

@@ -39,6 +39,7 @@ OTHER_VARIABLES = {
     "UMBEL_DEBUG": "show the traceback of an error on the command line",
     "UMBEL_REQUIRE_SERVICES": "fail tests whose server is missing instead of skipping them",
     "UMBEL_TEST_*": "where tests find their servers, and how much they do",
+    "UMBEL_CELERY_PYTHON": "the interpreter whose Celery the tests run beside",
     "UMBEL_BENCH_*": "parameters of the benchmarks",
     "UMBEL_DEMO_*": "parameters of the demo",
 }

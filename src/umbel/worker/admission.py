@@ -70,7 +70,7 @@ class Admission:
             settlement = self._judge(delivery) if verdicts is None else verdicts[id(delivery)]
             if settlement is not None:
                 work.not_run(settlement)
-                ending.settlements.append(settlement)
+                ending.end(settlement)
                 continue
             job = work.dispatcher.job(delivery)
             if (limits := self.limits.of(delivery.message)) is not None:
@@ -130,7 +130,4 @@ class Admission:
                 continue
             settlement = work.intake.revoked(job.delivery)
             work.not_run(settlement)
-            if not job.acknowledged:
-                work.ending.settlements.append(settlement)
-            elif settlement.result is not None:
-                work.ending.results.append(settlement.result)
+            work.ending.end(settlement, job.acknowledged)

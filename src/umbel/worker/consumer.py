@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from umbel.bootsteps import Blueprint, StartStopStep
 from umbel.errors import OperationalError, StepError
+from umbel.routing import own_side
 from umbel.worker.autoscale import Autoscaling
 from umbel.worker.link import Link
 from umbel.worker.maintenance import Parking, Watchdog
@@ -120,11 +121,14 @@ class WorkerConsumer:
     async def connect(self) -> None:
         """Open a link, trying for as long as the settings allow. Raises OperationalError after that."""
         worker, conf = self.controller, self.app.conf
+        queues = worker.queues
+        if conf.mixed_fleet:
+            queues = [*queues, *(own_side(conf, queue.name) for queue in queues if not queue.auto_delete)]
         attempts, delay = 0, 0.2
         while not worker.stopping:
             link = Link(
                 self.app,
-                worker.queues,
+                queues,
                 name=self.hostname,
                 lease=conf.worker_lease,
                 renewal=conf.worker_lease_renewal,

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from umbel.brokers.base import Action, Delivery, Settled
+from umbel.brokers.base import Action, Delivery, Settled, Settlement
+from umbel.errors import UmbelError
 from umbel.executors import packets
 from umbel.signals import after_task_publish, heartbeat_sent, task_sent
 from umbel.worker.admission import Admission
@@ -120,6 +121,10 @@ class Flow:
                 self.wake()
         if self.telling.due:
             self.telling.tell()
+
+    def refused(self, delivery: Delivery, error: UmbelError) -> Settlement:
+        """The end of a task whose outcome the broker refuses for good."""
+        return self.intake.refused(delivery, error)
 
     def on_settled(self, ending: Ending, settled: Settled, room: int) -> None:
         if after_task_publish.receivers or task_sent.receivers:

@@ -54,11 +54,11 @@ class HeldWork:
         conf = app.conf
         self.app = app
         self.executors = executors
-        self.intake = Intake(app, conf.worker_delivery_limit)
+        self.telling = Telling(app, sender)
+        self.intake = Intake(app, conf.worker_delivery_limit, self.telling.due)
         self.gates = Gates()
         self.journal = journal or Journal(app)
         self.orphans = Orphans()
-        self.telling = Telling(app, sender)
         self.dispatcher = Dispatcher(
             executors, conf.worker_prefetch_seconds, fixed_window(conf), conf.worker_crash_limit - 1, on_retired
         )

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
+from umbel import followups
 from umbel.backends.base import Meta, Part, Result
 from umbel.brokers.base import Action, Delivery, Settlement
-from umbel.canvas.members import lost_parts
+from umbel.canvas.members import lost
 from umbel.codecs.exceptions import encode_exception
 from umbel.errors import EncodeError, TaskRevokedError, UmbelError, WorkerLostError
 from umbel.message import Message, decode_headers, now
 from umbel.protocol1 import upgrade_protocol1
+from umbel.request import read_request
 
 if TYPE_CHECKING:
-    from umbel.app import Umbel
+    from collections import deque
 
-Consequences = tuple[Result | None, tuple[Part, ...]]
+    from umbel.app import Umbel
 
 REVOKED = "revoked"
 """``Settlement.reason`` of tasks that are not run because they were revoked."""
@@ -25,12 +30,36 @@ SOON = 0.01
 """Seconds of remaining delay that are not worth another way through the broker."""
 
 
-class Intake:
-    """Judges deliveries. Everything that is not to be run ends in a settlement, so nothing is dropped."""
+class Consequences(Struct, frozen=True):
+    """What the end of a task means that ended without an executor: as of a :class:`Settlement`."""
 
-    def __init__(self, app: Umbel, delivery_limit: int) -> None:
+    result: Result | None
+    parts: tuple[Part, ...] = ()
+    publish: tuple[Message, ...] = ()
+    fallout: tuple[Result, ...] = ()
+
+    def settlement(self, delivery: Delivery, action: Action = Action.ACK, reason: str = "") -> Settlement:
+        return Settlement(
+            delivery,
+            action,
+            reason=reason,
+            result=self.result,
+            publish=self.publish,
+            parts=self.parts,
+            fallout=self.fallout,
+        )
+
+
+class Intake:
+    """Judges deliveries. Everything that is not to be run ends in a settlement, so nothing is dropped.
+
+    ``later`` gets calls of error callbacks that are to be made without the flow's lock.
+    """
+
+    def __init__(self, app: Umbel, delivery_limit: int, later: deque[Callable[[], object]]) -> None:
         self.app = app
         self.delivery_limit = delivery_limit
+        self._later = later
 
     def judge(self, delivery: Delivery) -> Settlement | None:
         """None: run it. May replace ``delivery.message`` by its protocol-2 form."""
@@ -48,8 +77,7 @@ class Intake:
             return Settlement(delivery, Action.REQUEUE, delay=delay)
         if delivery.deliveries >= self.delivery_limit:
             times = f"delivered {delivery.deliveries} times without coming to an end"
-            result, parts = self.failure(delivery, times)
-            return Settlement(delivery, Action.DEAD_LETTER, reason=times, result=result, parts=parts)
+            return self.failure(delivery, times).settlement(delivery, Action.DEAD_LETTER, times)
         if message.task not in self.app.tasks:
             return Settlement(delivery, Action.PARK)
         return None
@@ -69,8 +97,9 @@ class Intake:
     def refused(self, delivery: Delivery, error: Exception) -> Settlement:
         """A task that cannot be run for this reason is dead-lettered, so that it can be replayed, and stored as
         FAILURE."""
-        result, parts = self.consequences(delivery.message, "FAILURE", error)
-        return Settlement(delivery, Action.DEAD_LETTER, reason=str(error), result=result, parts=parts)
+        return self.consequences(delivery.message, "FAILURE", error).settlement(
+            delivery, Action.DEAD_LETTER, str(error)
+        )
 
     def duplicate(self, delivery: Delivery, owner: str) -> Settlement:
         """A call of a unique task is not run, and stored as REVOKED, when the task ``owner`` has its key."""
@@ -81,12 +110,23 @@ class Intake:
         return self._ended(delivery, "expired", "")
 
     def _ended(self, delivery: Delivery, text: str, reason: str) -> Settlement:
-        result, parts = self.consequences(delivery.message, "REVOKED", TaskRevokedError(text))
-        return Settlement(delivery, reason=reason, result=result, parts=parts)
+        return self.consequences(delivery.message, "REVOKED", TaskRevokedError(text)).settlement(
+            delivery, reason=reason
+        )
 
     def consequences(self, message: Message, state: str, error: Exception) -> Consequences:
-        """The result of a task that ends in ``state`` without an executor, and what it means for its chords."""
-        return self._result(message, state, error), lost_parts(self.app, message, error)
+        """The result of a task that ends in ``state`` without an executor, and what it means for its chords and for
+        what was to follow. Its error callbacks are called where it failed, as Celery does, and not where it was
+        revoked."""
+        found = lost(self.app, message, error)
+        publish: tuple[Message, ...] = ()
+        if found.errbacks and state == "FAILURE":
+            request = read_request(message)
+            request.id, request.errbacks = found.failed or message.id, list(found.errbacks)
+            calls: list[Callable[[], object]] = []
+            publish = followups.after_failure(self.app, request, error, "", calls)
+            self._later.extend(calls)
+        return Consequences(self._result(message, state, error), found.parts, publish, found.results)
 
     def _result(self, message: Message, state: str, error: Exception) -> Result | None:
         backend = self.app.backend

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from umbel.backends.base import Part, Result
 from umbel.brokers.base import Action, Consumer, Delivery, Settled, Settlement
-from umbel.errors import OperationalError, UmbelError
+from umbel.errors import BrokerError, OperationalError, UmbelError
 from umbel.message import Message
 from umbel.queues import Queue
 from umbel.worker.claims import Claims
@@ -57,6 +57,17 @@ class Ending:
     lease_number: int = 0
     """The lease under which it was submitted."""
 
+    def end(self, settlement: Settlement, acknowledged: bool = False) -> None:
+        """A task has ended without an executor; ``acknowledged``: its message before it ran."""
+        self.results += settlement.fallout
+        if not acknowledged:
+            self.settlements.append(settlement)
+            return
+        self.publish += settlement.publish
+        self.parts += settlement.parts
+        if settlement.result is not None:
+            self.results.append(settlement.result)
+
     def __bool__(self) -> bool:
         return bool(self.settlements or self.results or self.publish or self.parts or self.acknowledge or self.left)
 
@@ -70,6 +81,10 @@ class Owner(Protocol):
 
     def on_deliveries(self, deliveries: list[Delivery], room: int) -> None:
         """The claim for which ``room`` was taken was answered."""
+        ...
+
+    def refused(self, delivery: Delivery, error: UmbelError) -> Settlement:
+        """How a task ends whose own settlement the broker refuses for good."""
         ...
 
     def on_settled(self, ending: Ending, settled: Settled, room: int) -> None: ...
@@ -299,8 +314,18 @@ class Link:
         """The broker refuses this one for good: its message is set aside with the reason, and nothing is lost."""
         message = settlement.delivery.message
         logger.error("task %s[%s] cannot be settled, its message is dead-lettered: %s", message.task, message.id, error)
-        instead = Settlement(settlement.delivery, Action.DEAD_LETTER, reason=f"outcome refused by the broker: {error}")
-        return self._repeat("settle", lambda: consumer.settle([instead], want))
+        refusal = BrokerError(f"outcome refused by the broker: {error}")
+        instead = self.owner.refused(settlement.delivery, refusal)
+        ending = Ending([instead], list(instead.fallout), lease_number=self.board.lease_number)
+        self._persist(ending)
+        try:
+            return self._repeat("settle", lambda: consumer.settle([instead], want))
+        except OperationalError:
+            raise
+        except UmbelError:
+            logger.exception("what follows from it cannot be settled either: task=%s id=%s", message.task, message.id)
+        alone = Settlement(settlement.delivery, Action.DEAD_LETTER, reason=str(refusal))
+        return self._repeat("settle", lambda: consumer.settle([alone], want))
 
     def _repeat(self, what: str, call: Callable[[], T]) -> T:
         backoff = _Backoff(what, self._closed)

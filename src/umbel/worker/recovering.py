@@ -106,21 +106,13 @@ class Recovery:
         work = self.work
         work.journal.lost(job.message, reason, "not run again")
         work.telling.lost(job.message, reason)
-        result, parts = work.intake.failure(job.delivery, reason)
-        if not job.acknowledged:
-            work.ending.settlements.append(Settlement(job.delivery, result=result, parts=parts))
-            return
-        if work.gates:
+        work.ending.end(work.intake.failure(job.delivery, reason).settlement(job.delivery), job.acknowledged)
+        if job.acknowledged and work.gates:
             work.ending.over.append(job.message)
-        work.ending.parts += parts
-        if result is not None:
-            work.ending.results.append(result)
 
     def _set_aside(self, job: Job, reason: str) -> None:
         work = self.work
         work.journal.lost(job.message, reason, "dead-lettered")
         work.telling.lost(job.message, reason)
-        result, parts = work.intake.failure(job.delivery, reason)
-        work.ending.settlements.append(
-            Settlement(job.delivery, Action.DEAD_LETTER, reason=reason, result=result, parts=parts)
-        )
+        lost = work.intake.failure(job.delivery, reason)
+        work.ending.end(lost.settlement(job.delivery, Action.DEAD_LETTER, reason))

@@ -75,7 +75,15 @@ class Reports:
 
     def _unreadable(self, job: Job, fault: str) -> Report:
         """An outcome of wrong types, from a callback with a priority in letters for example, is a failure."""
-        result, parts = self.work.intake.unreadable(job.delivery, fault)
+        lost = self.work.intake.unreadable(job.delivery, fault)
+        self.work.ending.results += lost.fallout
         return packets.Report(
-            "FAILURE", 0.0, result, action=Action.DEAD_LETTER.value, reason=fault, error=fault, parts=parts
+            "FAILURE",
+            0.0,
+            lost.result,
+            lost.publish,
+            action=Action.DEAD_LETTER.value,
+            reason=fault,
+            error=fault,
+            parts=lost.parts,
         )

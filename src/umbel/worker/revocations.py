@@ -187,11 +187,10 @@ class Revoked:
             self._worker.ender.end(task_id, partial(self._sentence, Signals[name]))
 
     def _sentence(self, number: Signals, message: Message) -> Sentence:
-        result, parts = self._flow.intake.consequences(message, "REVOKED", TaskRevokedError(TERMINATED))
-        report = Report("REVOKED", 0.0, result, reason=TERMINATED, parts=parts)
-        return Sentence(
-            report, "it was revoked", number=number, tell=partial(self._flow.telling.terminated, message, number)
-        )
+        lost = self._flow.intake.consequences(message, "REVOKED", TaskRevokedError(TERMINATED))
+        report = Report("REVOKED", 0.0, lost.result, reason=TERMINATED, parts=lost.parts)
+        tell = partial(self._flow.telling.terminated, message, number)
+        return Sentence(report, "it was revoked", lost.fallout, number, tell)
 
 
 class Revoking(Upkeep):

@@ -184,8 +184,9 @@ class HardLimits:
             logger.exception(
                 "the outcome of a task that overran cannot be made: task=%s id=%s", message.task, message.id
             )
-            result, parts = self._flow.intake.consequences(message, "FAILURE", error)
-            report = Report("FAILURE", runtime, result, error=str(error), parts=parts)
+            lost = self._flow.intake.consequences(message, "FAILURE", error)
+            report = Report("FAILURE", runtime, lost.result, publish=lost.publish, error=str(error), parts=lost.parts)
+            states += lost.fallout
         return Sentence(
             report,
             f"its hard time limit of {limit:g} s is over",
@@ -196,7 +197,4 @@ class HardLimits:
     def _tell(self, message: Message, error: TimeLimitExceeded, later: list[Callable[[], object]]) -> None:
         self._flow.telling.failed(message, error)
         for call in later:
-            try:
-                call()
-            except Exception:
-                logger.exception("error callback failed: task=%s id=%s", message.task, message.id)
+            call()

@@ -7,6 +7,7 @@ from typing import Any
 
 from celery import signature
 from celery.exceptions import TimeoutError
+from shared.canvases import build
 from shared.for_celery import app
 
 
@@ -75,6 +76,12 @@ def group(size: int) -> dict[str, Any]:
     return {"values": make(add.s(number, 1) for number in range(size)).apply_async().get(timeout=20)}
 
 
+def canvas(spec: Any, options: dict[str, Any]) -> dict[str, Any]:
+    import celery
+
+    return {"id": build(app, celery, spec, **options).apply_async().id}
+
+
 def revoke(task_id: str) -> dict[str, Any]:
     app.control.revoke(task_id)
     return {"id": task_id}
@@ -90,6 +97,7 @@ COMMANDS = {
     "count": count,
     "chain": chain,
     "group": group,
+    "canvas": canvas,
     "revoke": revoke,
     "revoke_by_stamped_headers": revoke_by_stamped_headers,
 }

@@ -31,6 +31,11 @@ def define(app: Any, kind: str) -> Any:
         note(self.request.id)
         return [list(args), kwargs]
 
+    @app.task(bind=True, name="shared.total")
+    def total(self: Any, numbers: list[int]) -> int:
+        note(self.request.id)
+        return sum(numbers)
+
     @app.task(bind=True, name="shared.look")
     def look(self: Any) -> dict[str, Any]:
         """What a task sees of its message."""

@@ -23,6 +23,7 @@ COUNT = "x-delivery-count"
 _DEATHS = "x-death"
 
 _LONGEST_EXPIRATION = 2**32 - 1
+_LEFT_TO_WORKERS = 86400.0
 _ADDED = frozenset({COUNT, "x-acquired-count", _DEATHS, "CC", "BCC", DELIVERIES, REASON, BURIED_AT})
 _ADDED_PREFIXES = ("x-first-death-", "x-last-death-", "x-opt-")
 
@@ -77,13 +78,15 @@ def post_to(
 
 
 def expiration_of(message: Message) -> str:
-    """The property ``expiration`` as Celery writes it: milliseconds from now, "" for never.
+    """The property ``expiration``: milliseconds from now, "" for never.
 
-    RabbitMQ takes 2^32-1 (49 days) at most; what expires later has none, and is judged by its header.
+    Workers judge by the header ``expires``. RabbitMQ drops without a word, and whoever waits for the task, a chord for
+    example, would wait for ever; so it does that a day later than Celery asks it to, if no worker came by. It takes
+    2^32-1 (49 days) at most; what expires later has no such property.
     """
     if message.expires is None:
         return ""
-    milliseconds = max(0, int((message.expires - now()) * 1000))
+    milliseconds = max(0, int((message.expires - now() + _LEFT_TO_WORKERS) * 1000))
     return str(milliseconds) if milliseconds <= _LONGEST_EXPIRATION else ""
 
 

@@ -69,9 +69,9 @@ class ResultSettings:
     )
     result_chord_retry_interval: float = setting(
         1.0,
-        "Seconds between looks at an unfinished chord.",
+        "Seconds between looks at an unfinished chord where `celery.chord_unlock` waits for it: in mixed fleets whose "
+        "results are not in Redis. Elsewhere the last member starts the body, nobody polls.",
         old="CELERY_RESULT_CHORD_RETRY_INTERVAL",
-        ignored="the last member starts a chord's body, nobody polls",
     )
     result_backend_always_retry: bool = setting(
         False,
