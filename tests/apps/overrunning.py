@@ -214,8 +214,9 @@ class Endings(StartStopStep):
                 worker.ender.end(task_id, lambda message: self.sentence(worker, message))
 
     def sentence(self, worker: Any, message: Any) -> Sentence:
-        result, parts = worker.flow.intake.consequences(message, "REVOKED", TaskRevokedError("terminated"))
-        return Sentence(Report("REVOKED", 0.0, result, parts=parts), "a test wants it", number=signal.SIGTERM)
+        lost = worker.flow.intake.consequences(message, "REVOKED", TaskRevokedError("terminated"))
+        report = Report("REVOKED", 0.0, lost.result, lost.publish, parts=lost.parts)
+        return Sentence(report, "a test wants it", number=signal.SIGTERM)
 
     async def shutdown(self, worker: Any) -> None:
         self.watching.cancel()
