@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import os
-import re
 import pickle
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -117,7 +117,8 @@ class Features(Struct, frozen=True, kw_only=True):
     chords: bool = False
     """Counts the members of chords (``store_parts`` and what belongs to it)."""
     counts_with_celery: bool = False
-    """Celery's workers count them in the same place; elsewhere its clients have ``celery.chord_unlock`` wait."""
+    """Celery's workers count them in the same place, or cannot be there; elsewhere its clients have
+    ``celery.chord_unlock`` wait."""
     knows_nothing: bool = False
     """Nothing is stored at all."""
 

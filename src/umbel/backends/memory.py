@@ -160,7 +160,7 @@ def drop_results(name: str) -> None:
 class MemoryBackend(Backend):
     """See the module's docstring."""
 
-    features = Features(shared=False, chords=True)
+    features = Features(shared=False, chords=True, counts_with_celery=True)
 
     def __init__(self, url: str, options: Options | None = None) -> None:
         super().__init__(url, options)
