@@ -109,14 +109,13 @@ class WorkerProcess:
 
     def executors(self) -> list[psutil.Process]:
         tree = self.tree()
-        nursery = next((process for process in tree if process.ppid() == self.process.pid), None)
-        return [process for process in tree if nursery is not None and process.ppid() == nursery.pid]
+        return [executor for nursery in _children(tree, self.process.pid) for executor in _children(tree, nursery.pid)]
 
     def executor_pids(self) -> set[int]:
         return {process.pid for process in self.executors()}
 
     def nursery(self) -> psutil.Process:
-        return next(process for process in self.tree() if process.ppid() == self.process.pid)
+        return next(iter(_children(self.tree(), self.process.pid)))
 
     def send_signal(self, number: int) -> None:
         os.kill(self.process.pid, number)
@@ -136,6 +135,16 @@ class WorkerProcess:
         psutil.wait_procs(tree, timeout=5)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(5)
+
+
+def _children(processes: list[psutil.Process], pid: int) -> list[psutil.Process]:
+    """Those of ``processes`` that are there still, and whose parent is ``pid``."""
+    found: list[psutil.Process] = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.ppid() == pid:
+                found.append(process)
+    return found
 
 
 class Fleet:

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,10 @@ import psutil
 from umbel.loading import find_app
 from umbel.signals import worker_ready
 from umbel.worker.supervisor import Worker
+
+
+PATIENCE = 5.0
+"""Seconds: nobody can kill the thread of `solo`, which ends with its task."""
 
 
 def used() -> dict[str, Any]:
@@ -55,7 +60,10 @@ def main(pool: str, concurrency: str, number: str) -> None:
     code = Worker(app, pool=pool, concurrency=int(concurrency), hostname="leaving@here").run()
     user.join()
     app.close()
-    print(json.dumps({"code": code, "before": before, "after": used()}))
+    deadline = time.monotonic() + PATIENCE
+    while (after := used()) != before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    print(json.dumps({"code": code, "before": before, "after": after}))
 
 
 if __name__ == "__main__":
