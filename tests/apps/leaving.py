@@ -21,7 +21,6 @@ from umbel.loading import find_app
 from umbel.signals import worker_ready
 from umbel.worker.supervisor import Worker
 
-
 PATIENCE = 5.0
 """Seconds: nobody can kill the thread of `solo`, which ends with its task."""
 
