@@ -19,7 +19,8 @@ from typing import Any
 
 from benchmarks.processes import BenchmarkError, Scope
 
-REDIS_ARGUMENTS = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
+REDIS_ARGUMENTS = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--set-proc-title", "no")
+"""A title of its own would be written over the environment by which `Scope` knows its processes."""
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 
 
