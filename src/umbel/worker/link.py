@@ -242,6 +242,8 @@ class Link:
         settled = Settled()
         if settlements or room:
             settled = self._settle_with_consumer(consumer, settlements, room)
+        if not self._atomic:
+            self._persist_withheld(ending.settlements, settled.stale)
         self._close_chords(ending, settled)
         self.owner.on_settled(ending, settled, room)
 
@@ -260,6 +262,19 @@ class Link:
         if ending.publish:
             self._repeat("publish", lambda: self.app.broker.publish(ending.publish))
         if results:
+            self._repeat("store", lambda: self.app.backend.store(results))
+
+    def _persist_withheld(self, settlements: list[Settlement], stale: list[Settlement]) -> None:
+        """Store what was not stored before it was settled, because the lease had changed since the ending was begun:
+        a hold that was good all the same is of the new lease, and its message will not come again."""
+        refused = {id(settlement) for settlement in stale}
+        late = [s for s in settlements if (s.result is not None or s.parts) and id(s) not in refused]
+        if not late:
+            return
+        if parts := [part for settlement in late for part in settlement.parts]:
+            if follow := [part.then for part in self._completed(parts)]:
+                self._repeat("publish", lambda: self.app.broker.publish(follow))
+        if results := [settlement.result for settlement in late if settlement.result is not None]:
             self._repeat("store", lambda: self.app.backend.store(results))
 
     def _store_parts(self, settlements: list[Settlement]) -> None:
