@@ -271,9 +271,10 @@ class Link:
         late = [s for s in settlements if (s.result is not None or s.parts) and id(s) not in refused]
         if not late:
             return
-        if parts := [part for settlement in late for part in settlement.parts]:
-            if follow := [part.then for part in self._completed(parts)]:
-                self._repeat("publish", lambda: self.app.broker.publish(follow))
+        parts = [part for settlement in late for part in settlement.parts]
+        follow = [part.then for part in self._completed(parts)] if parts else []
+        if follow:
+            self._repeat("publish", lambda: self.app.broker.publish(follow))
         if results := [settlement.result for settlement in late if settlement.result is not None]:
             self._repeat("store", lambda: self.app.backend.store(results))
 
