@@ -17,6 +17,10 @@ class HookTimeout(UmbelError):
     """A hook has not come to an end in its time."""
 
 
+PATIENCE = 1.0
+"""Seconds that a worker that stops waits for the end of a thread of hooks."""
+
+
 class HookThread:
     """Calls functions one after the other in one daemon thread, which is started on first use.
 
@@ -26,6 +30,7 @@ class HookThread:
     def __init__(self, name: str) -> None:
         self.name = name
         self._calls: queue.SimpleQueue[Callable[[], None] | None] | None = None
+        self._thread: threading.Thread | None = None
 
     async def call(self, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Any:
         """The answer of ``function(*args)``; that of an ``async def`` one, or what is awaitable, by awaiting it here.
@@ -67,14 +72,19 @@ class HookThread:
         """Have it called in the thread, without waiting for it."""
         if self._calls is None:
             self._calls = queue.SimpleQueue()
-            threading.Thread(target=_run, args=(self._calls,), name=self.name, daemon=True).start()
+            self._thread = threading.Thread(target=_run, args=(self._calls,), name=self.name, daemon=True)
+            self._thread.start()
         self._calls.put(call)
 
-    def close(self) -> None:
-        """Let the thread end after what it does; it is started anew when there is more to do."""
+    def close(self, timeout: float = 0.0) -> None:
+        """Let the thread end after what it does, and wait up to ``timeout`` seconds for that; it is started anew when
+        there is more to do."""
         if self._calls is not None:
             self._calls.put(None)
             self._calls = None
+        thread, self._thread = self._thread, None
+        if timeout and thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
 
 
 def _run(calls: queue.SimpleQueue[Callable[[], None] | None]) -> None:

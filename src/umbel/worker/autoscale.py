@@ -13,6 +13,7 @@ import psutil
 
 from umbel.autoscaling import Autoscaler, Cooldown, Stats
 from umbel.bootsteps import HookThread
+from umbel.bootsteps.hooks import PATIENCE
 from umbel.config.loading import load_object
 from umbel.errors import ConfigurationError
 from umbel.worker.maintenance import Upkeep
@@ -70,7 +71,7 @@ class Autoscaling(Upkeep):
 
     async def stop(self, consumer: WorkerConsumer) -> None:
         await super().stop(consumer)
-        self._hooks.close()
+        self._hooks.close(PATIENCE)
 
     async def _look(self, worker: Worker) -> Stats:
         assert worker.pool is not None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from umbel.autoscaling import Bounds
 from umbel.bootsteps import Blueprint, HookThread, StartStopStep
+from umbel.bootsteps.hooks import PATIENCE
 from umbel.executors.board import Board
 from umbel.executors.lanes import find_lanes
 from umbel.limits.rates import RateLimits
@@ -170,7 +171,7 @@ class Worker:
             await self.blueprint.close(self)
             await self.blueprint.stop(self, terminate=self.is_cold)
             await self.blueprint.shutdown(self)
-            self.hooks.close()
+            self.hooks.close(PATIENCE)
         if self._failure is not None:
             raise self._failure
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from umbel.bootsteps import HookThread
+from umbel.bootsteps.hooks import PATIENCE
 
 logger = logging.getLogger("umbel.worker.timer")
 
@@ -71,7 +72,7 @@ class Timer:
             entries, self._entries = self._entries, set()
         for entry in entries:
             entry.cancel()
-        self._hooks.close()
+        self._hooks.close(PATIENCE)
         self._loop = None
 
     def call_after(
