@@ -305,11 +305,11 @@ class Flow:
         """After any news: send out what can be, and say how much more is wanted."""
         dispatcher, link = self.dispatcher, self._link
         dispatcher.pump()
-        idle = dispatcher.idle()
-        if idle:
-            dispatcher.balance()
+        room = dispatcher.room()
+        if room.idle and dispatcher.balance():
+            room = dispatcher.room()
         if self._work.stopping:
             self.on_change()
         elif link is not None:
-            idle_lane = idle > 0 and not dispatcher.backlog
-            link.claims.offer(dispatcher.wanted(), idle=idle_lane, window=dispatcher.held_window())
+            idle_lane = room.idle > 0 and not dispatcher.backlog
+            link.claims.offer(room.wanted, idle=idle_lane, window=room.window)
