@@ -38,10 +38,11 @@ def fixed_window(conf: Settings) -> int | None:
 
 
 class Room(NamedTuple):
-    """What a worker has room for. ``idle``: lanes without a job; ``wanted``: how many messages more it should hold;
-    ``window``: how many it holds when it has no room."""
+    """What a worker has room for. ``idle``: lanes without a job; ``uneven``: others have more than they can run;
+    ``wanted``: how many messages more it should hold; ``window``: how many it holds when it has no room."""
 
     idle: int
+    uneven: bool
     wanted: int
     window: int
 
@@ -101,8 +102,10 @@ class Dispatcher:
 
     def pump(self) -> None:
         """Send from the backlog to executors that have room, the idlest first."""
+        if not (self.backlog or self._suspects):
+            return
         executors = [executor for executor in self._executors() if executor.open and not executor.stopping]
-        if not (self.backlog or self._suspects) or not executors:
+        if not executors:
             return
         executors.sort(key=_load)
         for at, executor in enumerate(executors):
@@ -245,12 +248,13 @@ class Dispatcher:
     def room(self) -> Room:
         """What there is room for now."""
         lanes = all_lanes = idle = jobs = 0
-        load = self._backlog_seconds
+        load, crowded = self._backlog_seconds, False
         for executor in self._executors():
             all_lanes += executor.open
+            count = len(executor.jobs)
+            crowded = crowded or count > executor.lanes
             if executor.stopping:
                 continue
-            count = len(executor.jobs)
             lanes += executor.open
             idle += executor.open - count if executor.open > count else 0
             jobs += count
@@ -264,7 +268,8 @@ class Dispatcher:
             by_count = lanes * MOST_HELD_EACH - self._kept() - jobs
             window = min(max(all_lanes, int(all_lanes * self.window / mean)), all_lanes * MOST_HELD_EACH)
             wanted = max(min(by_time, by_count), idle - len(self.backlog) - len(self.waiting))
-        return Room(idle, max(0, wanted) if lanes and self._bytes <= MOST_BYTES_HELD else 0, window)
+        uneven = crowded and idle > 0
+        return Room(idle, uneven, max(0, wanted) if lanes and self._bytes <= MOST_BYTES_HELD else 0, window)
 
     def held(self) -> int:
         """How many messages are held."""

@@ -270,7 +270,13 @@ end
 """
 
 _SPECIAL = (
-    CLOCK
+    """
+  local now
+  local function ask_time()
+    local time = redis.call('TIME')
+    now = time[1] + time[2] / 1000000
+  end
+"""
     + _DELAY
     + COUNTS
     + GUARDED_STORE
@@ -279,6 +285,7 @@ _SPECIAL = (
   local ends = {{
     requeue = function(raw, list, delayed, step, seconds, tag)
       if tonumber(seconds) > 0 then
+        ask_time()
         local unique = '{RETURNED}' .. string.sub(redis.sha1hex(id .. tag), 1, {UNIQUE - 1})
         delay(delayed, now + seconds, step .. unique .. raw)
       else
@@ -286,6 +293,7 @@ _SPECIAL = (
       end
     end,
     bury = function(raw, index, letters, step, reason, tag, expires)
+      ask_time()
       bury(index, letters, id .. tag, raw, step, reason, tonumber(expires))
     end,
     park = function(raw, index, list, step, task)
