@@ -60,25 +60,25 @@ def finish_all(dispatcher: Dispatcher, executor: ExecutorHandle, runtime: float 
 
 
 def test_an_unknown_task_is_held_in_small_numbers_until_its_duration_is_known(dispatcher: Dispatcher) -> None:
-    assert 2 <= dispatcher.wanted() <= 6
+    assert 2 <= dispatcher.room().wanted <= 6
     learn(dispatcher, "quick", 0.0001)
-    assert dispatcher.wanted() == 2 * MOST_HELD_EACH
+    assert dispatcher.room().wanted == 2 * MOST_HELD_EACH
 
 
 def test_of_long_tasks_one_is_held_for_each_executor(dispatcher: Dispatcher) -> None:
     learn(dispatcher, "long", 5.0)
-    assert dispatcher.wanted() == 2
+    assert dispatcher.room().wanted == 2
     put(dispatcher, 2, "long")
     dispatcher.pump()
-    assert dispatcher.wanted() == 0
+    assert dispatcher.room().wanted == 0
 
 
 def test_a_fixed_window_counts_messages(executors: list[ExecutorHandle]) -> None:
     dispatcher = Dispatcher(lambda: executors, WINDOW, 4)
-    assert dispatcher.wanted() == 8
+    assert dispatcher.room().wanted == 8
     put(dispatcher, 3)
     dispatcher.pump()
-    assert dispatcher.wanted() == 5
+    assert dispatcher.room().wanted == 5
 
 
 def test_work_is_spread_evenly_and_in_order(dispatcher: Dispatcher, executors: list[ExecutorHandle]) -> None:
@@ -143,10 +143,10 @@ def test_large_messages_limit_what_is_held(dispatcher: Dispatcher) -> None:
     body = b"x" * (40 << 20)
     for _ in range(2):
         dispatcher.put(dispatcher.job(delivery(body=body)))
-    assert dispatcher.wanted() == 0
+    assert dispatcher.room().wanted == 0
     for job in dispatcher.drop_backlog():
         dispatcher.forget(job)
-    assert dispatcher.wanted() > 0
+    assert dispatcher.room().wanted > 0
 
 
 def test_an_executor_is_never_sent_more_than_its_allowance(

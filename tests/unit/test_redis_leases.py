@@ -16,7 +16,7 @@ from umbel.brokers.base import Action, Consumer, Options, Settlement
 from umbel.brokers.redis import RedisBroker
 from umbel.brokers.redis.consumer import RedisConsumer
 from umbel.brokers.redis.publisher import Publisher
-from umbel.brokers.redis.scripts import PUBLISH
+from umbel.brokers.redis.scripts import PUSH
 from umbel.message import Headers, Message, encode_headers, format_moment, new_id
 from umbel.queues import Queue
 
@@ -204,7 +204,7 @@ def test_scripts_are_loaded_again(broker: RedisBroker, consume: Callable[..., Co
 def test_a_publication_repeated_is_not_sent_twice(broker: RedisBroker, client: Any) -> None:
     publisher = Publisher("umbel.publisher.test")
     for number in (1, 1, 2, 1, 2):
-        broker.links.run(PUBLISH, (publisher.key, number, "l", "work", 1, b"x"))
+        broker.links.run(PUSH, (publisher.key, number, "work", b"x"))
     assert client.llen("work") == 2
 
 

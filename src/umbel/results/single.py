@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import builtins
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -71,7 +72,7 @@ class AsyncResult(StoredResult, Generic[R]):
         if disable_sync_subtasks:
             assert_will_not_block()
         if self._meta is None:
-            parents = list(self._links_before()) if follow_parents and propagate else []
+            parents = list(self._links_before())[::-1] if follow_parents and propagate else []
             self._wait(timeout, interval, parents, on_message, on_interval, progress)
         return cast(R, self.maybe_throw(propagate, callback))
 
@@ -87,11 +88,11 @@ class AsyncResult(StoredResult, Generic[R]):
         progress: bool,
     ) -> None:
         def between() -> None:
-            while parents:
-                parents[-1].maybe_throw()
-                if not parents[-1].ready_here():
-                    break
-                parents.pop()
+            # links end one after the other: a few looks find where it has got to
+            ended = bisect.bisect_left(parents, True, key=lambda parent: not parent.ready())
+            if ended:
+                parents[ended - 1].maybe_throw()
+                del parents[:ended]
             if on_interval is not None:
                 on_interval()
 

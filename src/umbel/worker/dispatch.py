@@ -8,7 +8,7 @@ to one that is idle, so a full window costs no fairness.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from umbel.executors import packets
 from umbel.worker.durations import Durations
@@ -35,6 +35,16 @@ def fixed_window(conf: Settings) -> int | None:
     if conf.worker_disable_prefetch:
         return 1
     return MOST_HELD_EACH if conf.worker_prefetch_multiplier == 0 else conf.worker_prefetch_multiplier
+
+
+class Room(NamedTuple):
+    """What a worker has room for. ``idle``: lanes without a job; ``uneven``: others have more than they can run;
+    ``wanted``: how many messages more it should hold; ``window``: how many it holds when it has no room."""
+
+    idle: int
+    uneven: bool
+    wanted: int
+    window: int
 
 
 class Dispatcher:
@@ -92,8 +102,10 @@ class Dispatcher:
 
     def pump(self) -> None:
         """Send from the backlog to executors that have room, the idlest first."""
+        if not (self.backlog or self._suspects):
+            return
         executors = [executor for executor in self._executors() if executor.open and not executor.stopping]
-        if not (self.backlog or self._suspects) or not executors:
+        if not executors:
             return
         executors.sort(key=_load)
         for at, executor in enumerate(executors):
@@ -153,24 +165,25 @@ class Dispatcher:
             return lanes
         return MOST_UNREPORTED + lanes - 1 if self.fixed is None else lanes * max(1, self.fixed)
 
-    def balance(self) -> None:
-        """Give an executor with an idle lane half of what the most loaded one has not read."""
-        if self.backlog:
-            return
+    def balance(self) -> bool:
+        """Give an executor with an idle lane half of what the most loaded one has not read; whether there was any."""
         executors = self._executors()
-        if len(executors) < 2:
-            return
+        if self.backlog or len(executors) < 2:
+            return False
+        moved = False
         idle = [executor for executor in executors if len(executor.jobs) < executor.open and not executor.stopping]
         for executor in idle:
             donor = max(executors, key=_unread)
             unread = _unread(donor)
             if unread < 1:
-                return
+                break
             taken = self.take_back(donor, (unread + 1) // 2)
             if not taken:
-                return
+                break
             self.put_back(taken)
             self._fill(executor, len(taken))
+            moved = True
+        return moved
 
     def take_back(self, executor: ExecutorHandle, limit: int) -> list[Job]:
         """Up to ``limit`` jobs that ``executor`` has not read, oldest first; it will not see them. A request to stop
@@ -232,25 +245,31 @@ class Dispatcher:
 
     # -- how much more --
 
-    def wanted(self) -> int:
-        """How many messages more the worker should hold now."""
-        executors = [executor for executor in self._executors() if not executor.stopping]
-        count = sum(executor.open for executor in executors)
-        if not count or self._bytes > MOST_BYTES_HELD:
-            return 0
-        held = self._kept() + sum(len(executor.jobs) for executor in executors)
+    def room(self) -> Room:
+        """What there is room for now."""
+        lanes = all_lanes = idle = jobs = 0
+        load, crowded = self._backlog_seconds, False
+        for executor in self._executors():
+            all_lanes += executor.open
+            count = len(executor.jobs)
+            crowded = crowded or count > executor.lanes
+            if executor.stopping:
+                continue
+            lanes += executor.open
+            idle += executor.open - count if executor.open > count else 0
+            jobs += count
+            load += executor.load
+        mean = max(self.durations.overall, 1e-6)
         if self.fixed is not None:
-            return max(0, count * max(1, self.fixed) - held)
-        free = count * self.window - self._backlog_seconds - sum(executor.load for executor in executors)
-        by_time = int(free / max(self.durations.overall, 1e-6))
-        return max(0, min(by_time, count * MOST_HELD_EACH - held), self.idle() - len(self.backlog) - len(self.waiting))
-
-    def held_window(self) -> int:
-        """How many messages are held when the window is full."""
-        count = sum(executor.open for executor in self._executors())
-        if self.fixed is not None:
-            return count * max(1, self.fixed)
-        return min(max(count, int(count * self.window / self.durations.overall)), count * MOST_HELD_EACH)
+            each = self.fixed or 1
+            window, wanted = all_lanes * each, lanes * each - self._kept() - jobs
+        else:
+            by_time = int((lanes * self.window - load) / mean)
+            by_count = lanes * MOST_HELD_EACH - self._kept() - jobs
+            window = min(max(all_lanes, int(all_lanes * self.window / mean)), all_lanes * MOST_HELD_EACH)
+            wanted = max(min(by_time, by_count), idle - len(self.backlog) - len(self.waiting))
+        uneven = crowded and idle > 0
+        return Room(idle, uneven, max(0, wanted) if lanes and self._bytes <= MOST_BYTES_HELD else 0, window)
 
     def held(self) -> int:
         """How many messages are held."""
@@ -264,12 +283,6 @@ class Dispatcher:
         executors = [executor for executor in self._executors() if not executor.stopping]
         busy = sum(min(len(executor.jobs), executor.open) for executor in executors)
         return busy, self._kept() + sum(len(executor.jobs) for executor in executors)
-
-    def idle(self) -> int:
-        """Lanes without a job."""
-        return sum(
-            max(0, executor.open - len(executor.jobs)) for executor in self._executors() if not executor.stopping
-        )
 
     def busy(self) -> bool:
         """Whether anything is held that has not ended."""

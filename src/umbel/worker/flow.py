@@ -78,6 +78,8 @@ class Flow:
         """Claim and settle through ``link`` from now on; None: what the last one had in hand will not be answered."""
         with self._lock:
             self._link = link
+            if link is not None and self.dispatcher.fixed is not None:
+                link.claims.strict = True
             ending = self._work.ending
             if link is None:
                 ending.left += self._leaving
@@ -143,8 +145,9 @@ class Flow:
                 work.orphans.remember(settlement)
             if ending.acknowledge:
                 self._admission.acknowledged(ending.acknowledge, settled.stale)
-            self._admission.admit(settled.deliveries, verdicts)
-            self._advance()
+            if settled.deliveries or settled.stale or ending.acknowledge or room or work.stopping:
+                self._admission.admit(settled.deliveries, verdicts)
+                self._advance()
         if self.telling.due:
             self.telling.tell()
 
@@ -305,11 +308,11 @@ class Flow:
         """After any news: send out what can be, and say how much more is wanted."""
         dispatcher, link = self.dispatcher, self._link
         dispatcher.pump()
-        idle = dispatcher.idle()
-        if idle:
-            dispatcher.balance()
+        room = dispatcher.room()
+        if room.uneven and dispatcher.balance():
+            room = dispatcher.room()
         if self._work.stopping:
             self.on_change()
         elif link is not None:
-            idle_lane = idle > 0 and not dispatcher.backlog
-            link.claims.offer(dispatcher.wanted(), idle=idle_lane, window=dispatcher.held_window())
+            idle = 0 if dispatcher.backlog else room.idle
+            link.claims.offer(room.wanted, idle=idle, window=room.window)

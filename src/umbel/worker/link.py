@@ -124,6 +124,7 @@ class Link:
         self.board = board
         self.owner = owner
         self.claims = Claims()
+        self._queue_names = {queue.name for queue in queues}
         self._atomic = app.broker.stores_results_of(app.backend)
         self._stopping = threading.Event()
         self._closing = threading.Event()
@@ -238,7 +239,7 @@ class Link:
         """Store, publish and settle what has ended, and tell the owner. Settling thread, or whoever stands for it."""
         settlements = ending.settlements + [Settlement(job.delivery) for job in ending.acknowledge]
         self._persist(ending)
-        room = self.claims.take()
+        room = self.claims.take(self._follow_ups(settlements))
         settled = Settled()
         if settlements or room:
             settled = self._settle_with_consumer(consumer, settlements, room)
@@ -246,6 +247,16 @@ class Link:
             self._persist_withheld(ending.settlements, settled.stale)
         self._close_chords(ending, settled)
         self.owner.on_settled(ending, settled, room)
+
+    def _follow_ups(self, settlements: list[Settlement]) -> int:
+        """How many messages these settlements send that this worker could run at once."""
+        names = self._queue_names
+        return sum(
+            message.queue in names and message.eta is None
+            for settlement in settlements
+            if settlement.publish
+            for message in settlement.publish
+        )
 
     def _persist(self, ending: Ending) -> None:
         """Store and publish what does not go with a settlement, before anything is acknowledged."""

@@ -33,7 +33,10 @@ class Reports:
         self._tell_retired = on_retired
 
     def read(self, executor: ExecutorHandle, limit: int = _PACKETS_AT_ONCE) -> None:
-        """Take in what it has sent, at most so many packets."""
+        """Take in what it has sent, at most so many packets. To find that there are no more takes as long as to read
+        one, so where one is likely to be all, it is."""
+        if len(executor.jobs) == 1 and limit != ALL:
+            limit = 1
         for packet in executor.channel.receive(limit):
             self._on_packet(executor, packet)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -19,13 +19,15 @@ from msgspec import Struct
 from umbel.brokers.base import Delivery
 from umbel.brokers.envelope import decode_envelope
 from umbel.brokers.redis.keys import Source
-from umbel.brokers.redis.link import ANSWER_TIMEOUT, Link, Links
+from umbel.brokers.redis.link import Call, Link, Links
 from umbel.brokers.redis.scripts import ADOPT
 from umbel.brokers.redis.wake import Wakes
 from umbel.errors import InvalidTaskError, OperationalError
 from umbel.message import Message
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 SOON = 0.02
 """Seconds after which a consumer that waits tells the server of what it was given before: a task that ends in less time
@@ -43,18 +45,21 @@ class Lease(Struct, frozen=True):
 class Landed(Struct, eq=False):
     """What was delivered before it was adopted: triples of tag, landing place and SHA-1, and pairs of landing places
     and the lists to which all else there goes back. ``before``: commands that end waits. Once ``ADOPT`` was called for
-    it the answer is still to be read from ``link``."""
+    it, it was ``asked``, and the answer is still to be read from ``link``."""
 
     lease: Lease
     adopted: list[str]
     given_back: list[str]
     before: Sequence[bytes]
     link: Link | None = None
+    asked: bool = False
 
-    def pack(self) -> bytes:
+    def adopt(self) -> Call:
         """The call of ``ADOPT``."""
         consumers, _, held, id = self.lease.head
-        return ADOPT.pack([consumers, held, id, len(self.adopted) // 3, *self.adopted, *self.given_back])
+        self.asked = True
+        arguments = [consumers, held, id, len(self.adopted) // 3, *self.adopted, *self.given_back]
+        return Call(ADOPT, ADOPT.pack(arguments))
 
 
 class Adoption:
@@ -98,7 +103,7 @@ class Adoption:
         """Where the server cannot be told, ``finish`` tells it; it may have heard of it all the same."""
         try:
             call.link = self._links.take()
-            call.link.begin([call.pack()], ANSWER_TIMEOUT, call.before)
+            call.link.send(b"".join((*call.before, call.adopt().command)))
         except OperationalError as error:
             logger.debug("what landed is adopted later: %s", error)
             wakes.reset()
@@ -116,33 +121,32 @@ class Adoption:
             return
         link, call.link = call.link, None
         generation = self._links.generation
-        command = call.pack()
+        adopt = call.adopt()
         before = call.before if link is not None else ()
         if link is None:
             link = self._links.take()
-            link.begin([command], ANSWER_TIMEOUT, ())
+            link.send(adopt.command)
         try:
-            link.finish(ADOPT, [command], ANSWER_TIMEOUT, len(before))
+            link.finish((adopt,), before=len(before))
             self._landed = None
         finally:
             self._links.give(link, generation)
 
-    @contextmanager
-    def told(self) -> Generator[Landed | None]:
-        """What a script tells the server in the ``with`` block, for which nobody else tells it; None: nothing.
+    def tell(self, send: Callable[[Landed | None], T]) -> T:
+        """Call ``send`` with what it is to tell the server, for which nobody else tells it meanwhile; None: nothing.
 
-        It counts as told when the block ends without an error.
+        It counts as told when ``send`` returns.
         """
         if self._landed is None:
-            yield None
-            return
+            return send(None)
         with self._lock:
             if self._unconcluded:
                 self._finish()
             landed = self._landed
-            yield landed
+            done = send(landed)
             if self._landed is landed:
                 self._landed = None
+            return done
 
     def conclude(self, wakes: Wakes) -> None:
         """``finish``, and read the answers of the waits that ended with it. Raises as ``finish``."""

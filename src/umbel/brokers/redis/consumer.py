@@ -267,27 +267,42 @@ class RedisConsumer(Consumer):
         if not pending and want <= 0:
             return Settled(found, stale)
         lease = self._lease
-        with self._adoption.told() as landed:
-            adopted = landed.adopted if landed is not None and landed.lease is lease else ()
-            body = self._settling.arguments(pending, self._lists, adopted)
-            self._settles += 1
-            call, first = self._settles, self._reserve(max(want, 0))
-            part = self._claim_part(lease, call, first, want, ())
-            part += body
-            try:
-                reply = self._links.run(SETTLE, part)
-            except OperationalError:
-                tags = tuple(settlement.delivery.tag for settlement in pending)
-                with self._lock:
-                    self._lost.append(Lost(lease, "settles", call, first, first + max(want, 0), tags, landed))
-                    self._found = found + self._found
-                raise
+        try:
+            reply, first = self._adoption.tell(lambda landed: self._call_settle(lease, pending, want, landed))
+        except OperationalError:
+            with self._lock:
+                self._found = found + self._found
+            raise
         if reply[0] != 1:
             if reply[0] == 0:
                 self._dead = lease
             return Settled(found, [*stale, *pending])
         stale += [pending[position] for position in reply[1]]
         return Settled(found + self._deliveries(reply, 3, first), stale)
+
+    def _call_settle(
+        self, lease: Lease, pending: Sequence[Settlement], want: int, landed: Landed | None
+    ) -> tuple[list[Any], int]:
+        """The script's answer, and the first tag of what it claimed."""
+        if landed is not None and landed.lease is lease:
+            body = self._settling.arguments(pending, self._lists, landed.adopted, landed.asked)
+        else:
+            body = self._settling.arguments(pending, self._lists)
+        self._settles += 1
+        call = self._settles
+        if want > 0:
+            first = self._reserve(want)
+            part = self._claim_part(lease, call, first, want, ())
+        else:
+            first, want = self._next_tag, 0
+            part = [*lease.head, call, first, 0, 10, 0]
+        try:
+            return self._links.run(SETTLE, part + body), first
+        except OperationalError:
+            tags = tuple(settlement.delivery.tag for settlement in pending)
+            with self._lock:
+                self._lost.append(Lost(lease, "settles", call, first, first + want, tags, landed))
+            raise
 
     def _not_yet_done(self, settlements: Sequence[Settlement], stale: list[Settlement]) -> list[Settlement]:
         """What a call with a lost answer has not done; adds to ``stale`` what that call found to be so."""

@@ -9,7 +9,8 @@ Umbel's own all begin with ``umbel.``:
 ====================================  ======  ==================================================================
 ``umbel.queues``                      hash    queue → how it is bound, JSON
 ``umbel.consumers``                   zset    consumer id → end of its lease (server time)
-``umbel.consumer.<id>``               hash    ``lists`` (JSON), ``name``, ``lease``; last calls, for lost answers
+``umbel.consumer.<id>``               hash    ``lists`` (JSON), ``name``, ``lease``, ``alive`` until the lease ends;
+                                              last calls, for lost answers
 ``umbel.held.<id>``                   hash    tag → envelope: what the consumer holds
 ``umbel.landing.<id>.<list>``         list    what a blocking wait of the consumer took
 ``umbel.ghosts``                      zset    reaped consumers → when; a late wait may still land something

@@ -49,6 +49,7 @@ local function collect_landed(prefix, id, counted)
 end
 
 local function remember_ghost(prefix, id)
+  redis.call('HDEL', prefix .. 'umbel.consumer.' .. id, 'alive')
   redis.call('ZADD', prefix .. 'umbel.ghosts', now, id)
   redis.call('EXPIRE', prefix .. 'umbel.ghosts', {GHOST_TIME})
   redis.call('EXPIRE', prefix .. 'umbel.consumer.' .. id, {GHOST_TIME})
@@ -59,7 +60,8 @@ BEGIN = Script(
     CLOCK
     + """
 -- prefix, consumer id, lease, lists (JSON), name
-redis.call('HSET', ARGV[1] .. 'umbel.consumer.' .. ARGV[2], 'lists', ARGV[4], 'name', ARGV[5], 'lease', ARGV[3])
+redis.call('HSET', ARGV[1] .. 'umbel.consumer.' .. ARGV[2], 'lists', ARGV[4], 'name', ARGV[5], 'lease', ARGV[3],
+  'alive', '1')
 redis.call('ZADD', ARGV[1] .. 'umbel.consumers', now + ARGV[3], ARGV[2])
 return 1
 """

@@ -14,7 +14,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from umbel.brokers.polling import new_poll
 from umbel.brokers.redis.server import Server
@@ -64,6 +64,13 @@ class Script:
     def pack(self, arguments: Sequence[Any]) -> bytes:
         """The command that calls it. The script sees ``arguments`` as ``ARGV``."""
         return _pack((b"EVALSHA", self.sha, b"0", *arguments))
+
+
+class Call(NamedTuple):
+    """A packed call of a script."""
+
+    script: Script
+    command: bytes
 
 
 def pack(*command: Any) -> bytes:
@@ -186,6 +193,15 @@ class Link:
             reply = self._receive()
         return reply
 
+    def arrived(self) -> list[Any]:
+        """The replies that are there, after one look."""
+        replies: list[Any] = []
+        reply = self.poll(0)
+        while reply is not NOTHING:
+            replies.append(reply)
+            reply = self._reader.gets(False)
+        return replies
+
     def _receive(self) -> Any:
         """The next reply of what has arrived, or NOTHING."""
         try:
@@ -212,45 +228,39 @@ class Link:
             raise_refusal(reply)
         return reply
 
-    def run_all(
-        self,
-        script: Script,
-        commands: Sequence[bytes],
-        timeout: float = ANSWER_TIMEOUT,
-        before: Sequence[bytes] = (),
-    ) -> list[Any]:
-        """Run packed calls of one script without waiting in between, in order. Raises as ``call``.
+    def run(
+        self, script: Script, arguments: Sequence[Any], timeout: float = ANSWER_TIMEOUT, before: Sequence[bytes] = ()
+    ) -> Any:
+        """Run a script. Raises as ``call``.
 
         ``before`` are other commands to send first; their answers must be no refusals.
         """
-        self.begin(commands, timeout, before)
-        return self.finish(script, commands, timeout, len(before))
-
-    def begin(self, commands: Sequence[bytes], timeout: float, before: Sequence[bytes]) -> None:
-        """Send what ``run_all`` sends; ``finish`` must follow. Raises OperationalError."""
-        if len(commands) == 1:
-            self.send(b"".join((*before, *commands)) if before else commands[0], timeout)
-            return
-        for command in (*before, *commands):
-            self.send(command, timeout)
+        call = Call(script, script.pack(arguments))
+        self.send(b"".join((*before, call.command)) if before else call.command, timeout)
+        return self.finish((call,), timeout, len(before))[0]
 
     def finish(
-        self, script: Script, commands: Sequence[bytes], timeout: float, before: int = 0, eager: bool = False
+        self, calls: Sequence[Call], timeout: float = ANSWER_TIMEOUT, before: int = 0, eager: bool = False
     ) -> list[Any]:
-        """The answers to what ``begin`` sent. Raises as ``call``; ``eager`` as of ``read``."""
+        """The answers to ``calls``, which were sent after ``before`` other commands. Raises as ``call``; ``eager`` as
+        of ``read``."""
         first = [self.read(timeout) for _ in range(before)]
-        replies = [self.read(timeout, eager) for _ in commands]
-        unknown = [number for number, reply in enumerate(replies) if _is_unknown_script(reply)]
-        if unknown:
-            self.call(_pack((b"SCRIPT", b"LOAD", script.text)), timeout)
-            for number in unknown:
-                self.send(commands[number], timeout)
-            for number in unknown:
-                replies[number] = self.read(timeout)
-        for reply in (*first, *replies):
+        replies = [self.read(timeout, eager) for _ in calls]
+        if refused := [number for number, reply in enumerate(replies) if isinstance(reply, ReplyError)]:
+            self._load_and_repeat(calls, replies, [number for number in refused if _is_unknown_script(replies[number])])
+        for reply in (*first, *replies) if refused or before else ():
             if isinstance(reply, ReplyError):
                 raise_refusal(reply)
         return replies
+
+    def _load_and_repeat(self, calls: Sequence[Call], replies: list[Any], unknown: list[int]) -> None:
+        """Run those calls again whose scripts the server did not know."""
+        for text in {calls[number].script.text for number in unknown}:
+            self.call(_pack((b"SCRIPT", b"LOAD", text)))
+        for number in unknown:
+            self.send(calls[number].command)
+        for number in unknown:
+            replies[number] = self.read()
 
     def is_stale(self) -> bool:
         """Whether an idle connection was closed by the server, or has something in it that nobody asked for."""
@@ -272,8 +282,8 @@ class Link:
             self._socket.close()
 
 
-def _is_unknown_script(reply: Any) -> bool:
-    return isinstance(reply, ReplyError) and str(reply).startswith("NOSCRIPT")
+def _is_unknown_script(reply: ReplyError) -> bool:
+    return str(reply).startswith("NOSCRIPT")
 
 
 class Links:
@@ -323,7 +333,7 @@ class Links:
         generation = self._generation
         link = self.take(timeout)
         try:
-            return link.run_all(script, [script.pack(arguments)], timeout, before)[0]
+            return link.run(script, arguments, timeout, before)
         except BaseException as error:
             if not isinstance(error, UmbelError):
                 link.close()

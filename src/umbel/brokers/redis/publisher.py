@@ -18,8 +18,8 @@ from msgspec import Struct
 from umbel.brokers.base import Options
 from umbel.brokers.envelope import encode_envelope
 from umbel.brokers.redis.keys import SEPARATOR, UNIQUE, Keys, step_of
-from umbel.brokers.redis.link import Links
-from umbel.brokers.redis.scripts import PUBLISH
+from umbel.brokers.redis.link import Call, Links
+from umbel.brokers.redis.scripts import PUBLISH, PUSH
 from umbel.brokers.routing import Binding, topic_matches
 from umbel.errors import OperationalError, PublishTimeout, UmbelError, UnroutableMessage
 from umbel.message import Message, new_id, now
@@ -57,15 +57,15 @@ class _Commands:
 
     __slots__ = ("_rest", "made")
 
-    def __init__(self, made: list[bytes], rest: Iterator[bytes]) -> None:
+    def __init__(self, made: list[Call], rest: Iterator[Call]) -> None:
         self.made = made
         self._rest = rest
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[Call]:
         yield from self.made
-        for command in self._rest:
-            self.made.append(command)
-            yield command
+        for call in self._rest:
+            self.made.append(call)
+            yield call
 
 
 class Publishing:
@@ -209,9 +209,9 @@ class Publishing:
         generation = links.generation
         link = links.take(max(0.001, deadline - time.monotonic()))
         try:
-            for command in commands:
-                link.send(command, max(0.001, deadline - time.monotonic()))
-            link.finish(PUBLISH, commands.made, max(0.001, deadline - time.monotonic()), eager=True)
+            for call in commands:
+                link.send(call.command, max(0.001, deadline - time.monotonic()))
+            link.finish(commands.made, max(0.001, deadline - time.monotonic()), eager=True)
         except BaseException as error:
             if not isinstance(error, UmbelError):
                 link.close()
@@ -224,11 +224,11 @@ class Publishing:
             message = messages[0]
             if not message.exchange and message.queue in self._registered:
                 place = self._place(message, message.queue, encode_envelope(message), now())
-                call = _pack_chunk(publisher.key, publisher.number + 1, place.kind, place.key, [place])
+                call = _call_for(publisher.key, publisher.number + 1, place.kind, place.key, [place])
                 return _Commands([call], iter(()))
         return _Commands([], self._commands(messages, publisher, deadline))
 
-    def _commands(self, messages: Sequence[Message], publisher: Publisher, deadline: float) -> Iterator[bytes]:
+    def _commands(self, messages: Sequence[Message], publisher: Publisher, deadline: float) -> Iterator[Call]:
         """Calls of the script, made as they are asked for: while the server takes one, the next is packed.
 
         Raises OperationalError before the first, if at all.
@@ -251,7 +251,7 @@ class Publishing:
             for (kind, key), members in groups.items():
                 for chunk in _chunks(members, 1 if kind == "p" else _CHUNK_COUNT):
                     number += 1
-                    yield _pack_chunk(publisher.key, number, kind, key, chunk)
+                    yield _call_for(publisher.key, number, kind, key, chunk)
 
     # -- life --
 
@@ -297,11 +297,13 @@ def _chunks(places: list[Place], count: int) -> list[list[Place]]:
     return chunks
 
 
-def _pack_chunk(publisher: str, number: int, kind: str, key: str, chunk: list[Place]) -> bytes:
+def _call_for(publisher: str, number: int, kind: str, key: str, chunk: list[Place]) -> Call:
+    if kind == "l":
+        return Call(PUSH, PUSH.pack((publisher, number, key, *[place.value for place in chunk])))
     if kind == "z":
         scored = [part for place in chunk for part in (place.score, place.value)]
-        return PUBLISH.pack((publisher, number, kind, key, len(scored), *scored))
+        return Call(PUBLISH, PUBLISH.pack((publisher, number, kind, key, *scored)))
     values = [place.value for place in chunk]
     if kind == "h":
-        return PUBLISH.pack((publisher, number, kind, key, 1 + len(values), chunk[0].channel, *values))
-    return PUBLISH.pack((publisher, number, kind, key, len(values), *values))
+        return Call(PUBLISH, PUBLISH.pack((publisher, number, kind, key, chunk[0].channel, *values)))
+    return Call(PUBLISH, PUBLISH.pack((publisher, number, kind, key, *values)))

@@ -9,6 +9,9 @@ from __future__ import annotations
 from umbel.brokers.redis.keys import RETURNED, SEPARATOR, UNIQUE
 from umbel.brokers.redis.link import Script
 
+REMEMBERED = 300
+"""Seconds for which the server knows the last publication of each publisher."""
+
 _DELAY = """
 -- Who sleeps until the next due time is told when there is an earlier one.
 local function delay(key, score, member)
@@ -17,29 +20,36 @@ local function delay(key, score, member)
 end
 """
 
+PUSH = Script(f"""
+-- publisher key, its number of this publication, list key, then values. What every plain ``delay()`` calls: no more
+-- than it needs.
+-- Returns 0 when this publication was here before.
+local last = redis.call('SET', ARGV[1], ARGV[2], 'EX', {REMEMBERED}, 'GET')
+if last and tonumber(last) >= tonumber(ARGV[2]) then
+  redis.call('SET', ARGV[1], last, 'EX', {REMEMBERED})
+  return 0
+end
+redis.call('LPUSH', ARGV[3], unpack(ARGV, 4))
+return 1
+""")
+
 PUBLISH = Script(
     _DELAY
-    + """
--- publisher key, its number of this publication, then groups: kind ('l' list, 'h' list and a hint, 'z' delayed,
--- 'p' channel), key, n, n arguments (values; a channel and values; scores and members; payloads).
+    + f"""
+-- publisher key, its number of this publication, kind ('h' list and a hint, 'z' delayed, 'p' channel), key, then
+-- (a channel and values; scores and members; one payload).
 -- Returns 0 when this publication was here before.
 local last = redis.call('GET', ARGV[1])
 if last and tonumber(last) >= tonumber(ARGV[2]) then return 0 end
-redis.call('SET', ARGV[1], ARGV[2], 'EX', 300)
-local at = 3
-while at < #ARGV do
-  local kind, key, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  if kind == 'l' then
-    redis.call('LPUSH', key, unpack(ARGV, at + 3, at + 2 + count))
-  elseif kind == 'h' then
-    redis.call('LPUSH', key, unpack(ARGV, at + 4, at + 2 + count))
-    redis.call('PUBLISH', ARGV[at + 3], 'pushed')
-  elseif kind == 'z' then
-    for pair = at + 3, at + 2 + count, 2 do delay(key, ARGV[pair], ARGV[pair + 1]) end
-  else
-    redis.call('PUBLISH', key, ARGV[at + 3])
-  end
-  at = at + 3 + count
+redis.call('SET', ARGV[1], ARGV[2], 'EX', {REMEMBERED})
+local kind, key = ARGV[3], ARGV[4]
+if kind == 'h' then
+  redis.call('LPUSH', key, unpack(ARGV, 6))
+  redis.call('PUBLISH', ARGV[5], 'pushed')
+elseif kind == 'z' then
+  for pair = 5, #ARGV, 2 do delay(key, ARGV[pair], ARGV[pair + 1]) end
+else
+  redis.call('PUBLISH', key, ARGV[5])
 end
 return 1
 """
@@ -70,20 +80,16 @@ local function bury(index, letters, unique, raw, step, reason, expires)
 end
 """
 
-_CLAIM = f"""
+_CLAIM_PART = """
 -- consumers, record, held, consumer id, number of this call, first tag, limit, end of the claim part,
 -- n landing triples (list index, landing key, list key), n delayed pairs (delayed key, base list), then pairs
 -- (list index, list key) in the order of claiming.
 local consumers, record, held, id = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local call, tag, left, stop = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local landings = tonumber(ARGV[9])
+"""
 
-local function give_landed_back()
-  for at = 10, 9 + 3 * landings, 3 do
-    while redis.call('LMOVE', ARGV[at + 1], ARGV[at + 2], 'RIGHT', 'RIGHT') do end
-  end
-end
-
+_CLAIM = f"""
 -- Appends the earliest due time ('' if something was claimed), and pairs (list index, envelopes).
 local function claim(reply)
   local due_at = #reply + 1
@@ -162,41 +168,51 @@ end
 
 CLAIM = Script(
     CLOCK
+    + _CLAIM_PART
     + _CLAIM
     + """
 -- Returns 0 when the lease is lost, 2 when a later call has overtaken this one, else 1 and what claim appends.
-if not redis.call('ZSCORE', consumers, id) then
-  give_landed_back()
+local known = redis.call('HMGET', record, 'alive', 'claims')
+if not known[1] then
+  for at = 10, 9 + 3 * landings, 3 do
+    while redis.call('LMOVE', ARGV[at + 1], ARGV[at + 2], 'RIGHT', 'RIGHT') do end
+  end
   return {0}
 end
-local fence = redis.call('HGET', record, 'claims')
-if fence and call <= tonumber(fence) then return {2} end
+if known[2] and call <= tonumber(known[2]) then return {2} end
 return claim({1})
 """
 )
 
-_ADOPT = """
--- Holds what landed under the tag by which it was delivered already. May be repeated.
-local function adopt(held, tag, landing, sha)
-  if redis.call('HEXISTS', held, tag) == 1 then return end
+_LAND = """
+-- Takes what has landed with this SHA-1 out of its landing place; nil when it is not there.
+local function land(landing, sha)
+  local first = redis.call('RPOP', landing)
+  if not first or redis.sha1hex(first) == sha then return first or nil end
+  redis.call('RPUSH', landing, first)
   for _, value in ipairs(redis.call('LRANGE', landing, 0, -1)) do
     if redis.sha1hex(value) == sha then
       redis.call('LREM', landing, -1, value)
-      redis.call('HSET', held, tag, value)
-      return
+      return value
     end
   end
 end
 """
 
 ADOPT = Script(
-    _ADOPT
+    _LAND
     + """
 -- consumers, held, consumer id, n, n * (tag, landing key, SHA-1), then pairs (landing key, list key).
--- Gives all else that landed at those back: a wait whose connection broke may have landed something else there.
+-- Holds what landed under the tags by which it was delivered already, and gives all else that landed there back: a wait
+-- whose connection broke may have landed something else. May be repeated.
 local at = 5 + 3 * tonumber(ARGV[4])
 if redis.call('ZSCORE', ARGV[1], ARGV[3]) then
-  for part = 5, at - 1, 3 do adopt(ARGV[2], ARGV[part], ARGV[part + 1], ARGV[part + 2]) end
+  for part = 5, at - 1, 3 do
+    if redis.call('HEXISTS', ARGV[2], ARGV[part]) == 0 then
+      local value = land(ARGV[part + 1], ARGV[part + 2])
+      if value then redis.call('HSET', ARGV[2], ARGV[part], value) end
+    end
+  end
 end
 for pair = at, #ARGV, 2 do
   while redis.call('LMOVE', ARGV[pair], ARGV[pair + 1], 'RIGHT', 'RIGHT') do end
@@ -253,17 +269,116 @@ local function claim_chord(base, claimant, milliseconds)
 end
 """
 
-SETTLE = Script(
-    CLOCK
+_SPECIAL = (
+    """
+  local now
+  local function ask_time()
+    local time = redis.call('TIME')
+    now = time[1] + time[2] / 1000000
+  end
+"""
     + _DELAY
     + COUNTS
-    + _CLAIM
-    + _ADOPT
     + GUARDED_STORE
     + CHORD_PART
     + f"""
--- After the claim part: milliseconds that successful results are kept; n, n * (tag, landing key, SHA-1) to adopt
--- before; then settlements:
+  local ends = {{
+    requeue = function(raw, list, delayed, step, seconds, tag)
+      if tonumber(seconds) > 0 then
+        ask_time()
+        local unique = '{RETURNED}' .. string.sub(redis.sha1hex(id .. tag), 1, {UNIQUE - 1})
+        delay(delayed, now + seconds, step .. unique .. raw)
+      else
+        redis.call('RPUSH', list, raw)
+      end
+    end,
+    bury = function(raw, index, letters, step, reason, tag, expires)
+      ask_time()
+      bury(index, letters, id .. tag, raw, step, reason, tonumber(expires))
+    end,
+    park = function(raw, index, list, step, task)
+      redis.call('LPUSH', list, step .. raw)
+      redis.call('HINCRBY', index, task, 1)
+    end,
+  }}
+
+  local function send(kind, key, score, value)
+    if kind == 'z' then
+      delay(key, score, value)
+    elseif kind == 'p' then
+      redis.call('PUBLISH', key, value)
+    else
+      redis.call('LPUSH', key, value)
+    end
+  end
+
+  -- Notes the part whose arguments begin at first, and sends the message when its chord is complete by it.
+  local function note(first, kind, key, score, value)
+    local base, kept, claimant = ARGV[first], ARGV[first + 6], ARGV[first + 7]
+    local size, added = ARGV[first + 4], ARGV[first + 5]
+    if add_part(base, ARGV[first + 1], ARGV[first + 2], ARGV[first + 3], size, added, kept, true)
+        and claim_chord(base, claimant, kept) then
+      send(kind, key, score, value)
+    end
+  end
+
+  local finishing = {{}}
+
+  -- Each settles what stands at ARGV[at]: where the next one begins, and whether its hold was good.
+  local function member(at, tag)
+    local claimant, rest = ARGV[at + 11], at + 13
+    if ARGV[at + 12] == '1' then
+      finishing[claimant] = rest
+      rest = rest + 4
+    end
+    if not release(tag) then return rest, false end
+    store(ARGV[at + 2], ARGV[at + 3], ARGV[stop], '0')
+    local given = finishing[claimant]
+    note(at + 4, ARGV[given], ARGV[given + 1], ARGV[given + 2], ARGV[given + 3])
+    return rest, true
+  end
+
+  local function whole(at, tag)
+    local action, counted = ARGV[at + 2], ARGV[at + 8]
+    local raw = action == 'ack' or adopted[tag] or redis.call('HGET', held, tag)
+    local results = tonumber(ARGV[at + 9])
+    local sent = at + 10 + 4 * results
+    local messages = tonumber(ARGV[sent])
+    local first = sent + 1 + 4 * messages
+    local rest = first + 1 + 12 * tonumber(ARGV[first])
+    if not raw or not release(tag) then return rest, false end
+    for result = at + 10, sent - 4, 4 do
+      store(ARGV[result], ARGV[result + 1], ARGV[result + 2], ARGV[result + 3])
+    end
+    for message = sent + 1, sent + 4 * messages, 4 do
+      send(ARGV[message], ARGV[message + 1], ARGV[message + 2], ARGV[message + 3])
+    end
+    for part = first + 1, rest - 12, 12 do
+      note(part, ARGV[part + 8], ARGV[part + 9], ARGV[part + 10], ARGV[part + 11])
+    end
+    if counted == '1' and action ~= 'ack' then raw = ' ' .. raw end
+    local a, b, c, d, e = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
+    if action == 'requeue' then
+      ends.requeue(raw, a, b, c, d, tag)
+    elseif action == 'bury' then
+      ends.bury(raw, a, b, c, d, tag, e)
+    elseif action == 'park' then
+      ends.park(raw, a, b, c, d)
+    end
+    return rest, true
+  end
+
+  return {{p = member, x = whole}}
+"""
+)
+
+SETTLE = Script(
+    _CLAIM_PART
+    + _LAND
+    + f"""
+-- After the claim part, which ends after the number of landings where nothing is to be claimed: milliseconds that
+-- successful results are kept; n, '1' if some may be adopted already, n * (tag, landing key, SHA-1) to adopt before;
+-- then settlements:
 --   'a', tag                       acknowledge
 --   'r', tag, key, payload         acknowledge, and store a successful result
 --   'p', tag, key, payload, eight arguments of the part as below, '1', kind, key, score, value or '0'
@@ -273,117 +388,64 @@ SETTLE = Script(
 --        p, p * (chord, mark, index, payload, size, added, milliseconds, claimant, kind, key, score, value)
 -- Returns 0 when the lease is lost, 2 when this call was here before, else 1, the positions of the settlements
 -- whose hold was lost, and what claim appends.
-if not redis.call('ZSCORE', consumers, id) then return {{0}} end
-local last = redis.call('HGET', record, 'settles')
-if last and call <= tonumber(last) then return {{2}} end
+-- A worker that has little to do calls this for each task: functions are made only where they are needed.
+local known = redis.call('HMGET', record, 'alive', 'settles')
+if not known[1] then return {{0}} end
+if known[2] and call <= tonumber(known[2]) then return {{2}} end
 
-local ends = {{
-  requeue = function(raw, list, delayed, step, seconds, tag)
-    if tonumber(seconds) > 0 then
-      local unique = '{RETURNED}' .. string.sub(redis.sha1hex(id .. tag), 1, {UNIQUE - 1})
-      delay(delayed, now + seconds, step .. unique .. raw)
-    else
-      redis.call('RPUSH', list, raw)
-    end
-  end,
-  bury = function(raw, index, letters, step, reason, tag, expires)
-    bury(index, letters, id .. tag, raw, step, reason, tonumber(expires))
-  end,
-  park = function(raw, index, list, step, task)
-    redis.call('LPUSH', list, step .. raw)
-    redis.call('HINCRBY', index, task, 1)
-  end,
-}}
-
-local function send(kind, key, score, value)
-  if kind == 'z' then
-    delay(key, score, value)
-  elseif kind == 'p' then
-    redis.call('PUBLISH', key, value)
-  else
-    redis.call('LPUSH', key, value)
+local adopted, at, again = {{}}, stop + 3, ARGV[stop + 2] == '1'
+for _ = 1, tonumber(ARGV[stop + 1]) do
+  if not again or redis.call('HEXISTS', held, ARGV[at]) == 0 then
+    adopted[ARGV[at]] = land(ARGV[at + 1], ARGV[at + 2])
   end
+  at = at + 3
 end
 
-local adoptions = tonumber(ARGV[stop + 1])
-for part = stop + 2, stop + 1 + 3 * adoptions, 3 do
-  adopt(held, ARGV[part], ARGV[part + 1], ARGV[part + 2])
-end
-
--- Notes the part whose arguments begin at first, and sends the message when its chord is complete by it.
-local function note(first, kind, key, score, value)
-  local base, kept, claimant = ARGV[first], ARGV[first + 6], ARGV[first + 7]
-  local size, added = ARGV[first + 4], ARGV[first + 5]
-  if add_part(base, ARGV[first + 1], ARGV[first + 2], ARGV[first + 3], size, added, kept, true)
-      and claim_chord(base, claimant, kept) then
-    send(kind, key, score, value)
+local function release(tag)
+  if adopted[tag] then
+    adopted[tag] = nil
+    return true
   end
+  return redis.call('HDEL', held, tag) == 1
 end
 
-local finishing = {{}}
-local stale, position, at = {{}}, 0, stop + 2 + 3 * adoptions
-while at <= #ARGV do
-  local kind, tag_ = ARGV[at], ARGV[at + 1]
+local function special()
+{_SPECIAL}
+end
+
+local specials
+local stale, position, kept, count = {{}}, 0, ARGV[stop], #ARGV
+while at <= count do
+  local kind, tag_, good = ARGV[at], ARGV[at + 1], true
   if kind == 'a' then
-    if redis.call('HDEL', held, tag_) == 0 then stale[#stale + 1] = position end
+    good = release(tag_)
     at = at + 2
   elseif kind == 'r' then
-    if redis.call('HDEL', held, tag_) == 0 then
-      stale[#stale + 1] = position
-    else
-      store(ARGV[at + 2], ARGV[at + 3], ARGV[stop], '0')
+    good = release(tag_)
+    if good then
+      local key, payload = ARGV[at + 2], ARGV[at + 3]
+      if kept == '0' then
+        redis.call('SET', key, payload)
+      else
+        redis.call('SET', key, payload, 'PX', kept)
+      end
+      redis.call('PUBLISH', key, payload)
     end
     at = at + 4
-  elseif kind == 'p' then
-    local claimant, rest = ARGV[at + 11], at + 13
-    if ARGV[at + 12] == '1' then
-      finishing[claimant] = rest
-      rest = rest + 4
-    end
-    if redis.call('HDEL', held, tag_) == 0 then
-      stale[#stale + 1] = position
-    else
-      store(ARGV[at + 2], ARGV[at + 3], ARGV[stop], '0')
-      local given = finishing[claimant]
-      note(at + 4, ARGV[given], ARGV[given + 1], ARGV[given + 2], ARGV[given + 3])
-    end
-    at = rest
   else
-    local action, counted = ARGV[at + 2], ARGV[at + 8]
-    local raw = action == 'ack' or redis.call('HGET', held, tag_)
-    local results = tonumber(ARGV[at + 9])
-    local sent = at + 10 + 4 * results
-    local messages = tonumber(ARGV[sent])
-    local first = sent + 1 + 4 * messages
-    local parts = tonumber(ARGV[first])
-    if raw and redis.call('HDEL', held, tag_) == 1 then
-      for result = at + 10, sent - 4, 4 do
-        store(ARGV[result], ARGV[result + 1], ARGV[result + 2], ARGV[result + 3])
-      end
-      for message = sent + 1, sent + 4 * messages, 4 do
-        send(ARGV[message], ARGV[message + 1], ARGV[message + 2], ARGV[message + 3])
-      end
-      for part = first + 1, first + 12 * parts, 12 do
-        note(part, ARGV[part + 8], ARGV[part + 9], ARGV[part + 10], ARGV[part + 11])
-      end
-      if counted == '1' and action ~= 'ack' then raw = ' ' .. raw end
-      local a, b, c, d, e = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
-      if action == 'requeue' then
-        ends.requeue(raw, a, b, c, d, tag_)
-      elseif action == 'bury' then
-        ends.bury(raw, a, b, c, d, tag_, e)
-      elseif action == 'park' then
-        ends.park(raw, a, b, c, d)
-      end
-    else
-      stale[#stale + 1] = position
-    end
-    at = first + 1 + 12 * parts
+    specials = specials or special()
+    at, good = specials[kind](at, tag_)
   end
+  if not good then stale[#stale + 1] = position end
   position = position + 1
 end
+for tag_, value in pairs(adopted) do redis.call('HSET', held, tag_, value) end
 redis.call('HSET', record, 'settles', ARGV[5], 'stale', table.concat(stale, ' '))
 if left <= 0 then return {{1, stale, ''}} end
-return claim({{1, stale}})
+"""
+    + CLOCK
+    + _CLAIM
+    + """
+return claim({1, stale})
 """
 )

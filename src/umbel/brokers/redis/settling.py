@@ -28,15 +28,20 @@ class Settling:
         """Of messages that finish chords, which come with every member: what publishing them writes, by id."""
 
     def arguments(
-        self, settlements: Sequence[Settlement], lists: Sequence[Source], adopted: Sequence[str] = ()
+        self,
+        settlements: Sequence[Settlement],
+        lists: Sequence[Source],
+        adopted: Sequence[str] = (),
+        again: bool = False,
     ) -> list[Any]:
-        """The script's arguments after the claim part. ``adopted``: triples of what it is to adopt before.
+        """The script's arguments after the claim part. ``adopted``: triples of what it is to adopt before; ``again``:
+        some of it may have been adopted.
 
         Raises UnroutableMessage for a message to be published.
         """
         prefix = self._broker.results_prefix
         usual = next((item.result.expires for item in settlements if item.result is not None), 0.0)
-        written: list[Any] = [milliseconds_of(usual), len(adopted) // 3, *adopted]
+        written: list[Any] = [milliseconds_of(usual), len(adopted) // 3, int(again), *adopted]
         given: set[str] = set()
         for item in settlements:
             result = item.result

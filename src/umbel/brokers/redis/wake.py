@@ -17,7 +17,7 @@ import socket
 import time
 from typing import cast
 
-from umbel.brokers.redis.link import NOTHING, Link, PushNotification, pack
+from umbel.brokers.redis.link import Link, PushNotification, pack
 from umbel.brokers.redis.server import Server
 from umbel.errors import OperationalError
 
@@ -100,12 +100,12 @@ class Wakes:
             if rest <= 0:
                 break
             ready = {descriptor for descriptor, _ in self._poller.poll(rest * 1000 + 0.5)}
-            if self._ear.fileno() in ready:
+            if self._ear.fileno() in ready and not self._interrupted:
                 self._drain()
             for index, link in list(self._links.items()):
                 if link.fileno() not in ready:
                     continue
-                while (reply := self._read(link)) is not NOTHING:
+                for reply in self._read(link):
                     if isinstance(reply, PushNotification):
                         hint = cast("list[bytes]", reply)[0] == b"message" and woken is Woken.NOT
                         woken = Woken.HINT if hint else woken
@@ -117,16 +117,17 @@ class Wakes:
                         woken = Woken.LANDED
         return woken
 
-    def _read(self, link: Link) -> object:
+    def _read(self, link: Link) -> list[object]:
         try:
-            reply = link.poll(0)
+            replies = link.arrived()
         except OperationalError:
             self.reset()
             raise
-        if isinstance(reply, Exception):
-            self.reset()
-            raise OperationalError(f"Redis answered: {reply}") from reply
-        return reply
+        for reply in replies:
+            if isinstance(reply, Exception):
+                self.reset()
+                raise OperationalError(f"Redis answered: {reply}") from reply
+        return replies
 
     def unblock(self) -> list[bytes]:
         """Commands, for another connection, after which no wait can land anything any more; ``collect`` follows."""
@@ -149,21 +150,23 @@ class Wakes:
         """All that had landed was adopted or given back."""
         self.landable = set(self._waiting) | self._suspect
 
-    def _drain(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            if self._ear.recv(4096):
-                self._interrupted = True
-
     def interrupt(self) -> None:
         """End ``sleep`` now, or the next one at once. Any thread."""
+        self._interrupted = True
         with contextlib.suppress(OSError):
             self._voice.send(b"!")
 
     def take_interrupt(self) -> bool:
         """Whether somebody interrupted since it was last asked."""
+        if not self._interrupted:
+            return False
+        self._interrupted = False
         self._drain()
-        was, self._interrupted = self._interrupted, False
-        return was
+        return True
+
+    def _drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._ear.recv(4096)
 
     def reset(self) -> None:
         """Drop all connections. What waits were on their way may land later, and is looked for ever after."""
