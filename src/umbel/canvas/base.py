@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 from umbel.canvas.checking import check, several
 from umbel.canvas.signature import P, R, Signature
+from umbel.loops import off_the_loop
 from umbel.message import Message
 from umbel.sending import check_options, publish_deadline
 
@@ -56,6 +58,12 @@ class Canvas(Signature[P, R]):
             app.publish(part, deadline)
             part = list(islice(messages, MADE_AT_ONCE))
         return result
+
+    async def aapply_async(
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> AsyncResult[R]:
+        """As ``apply_async``; the event loop is not blocked meanwhile."""
+        return await off_the_loop(partial(self.apply_async, args, kwargs, **options))
 
     def _frozen(
         self, app: Umbel, args: Sequence[Any], kwargs: Mapping[str, Any] | None, options: Mapping[str, Any]
