@@ -10,11 +10,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from umbel import result
+from umbel.application.configured import AppSettings
 from umbel.application.equipped import EquippedApp
 from umbel.codecs import accept_set
-from umbel.config import Settings
 from umbel.current import forget_app, set_default_app
-from umbel.loops import off_the_loop
 from umbel.opening import open_backend, open_broker
 from umbel.publishing import adopt, publish, send
 from umbel.sending import aprepare, prepare, publish_deadline
@@ -75,7 +74,7 @@ class Umbel(EquippedApp):
     ) -> None:
         given = {"broker_url": broker, "result_backend": backend, "include": include}
         values = {**(changes or {}), **settings, **{k: v for k, v in given.items() if v is not None}}
-        conf = Settings(values, pyproject=True, foreign=foreign_settings)
+        conf = AppSettings(values, pyproject=True, foreign=foreign_settings)
         if config_source is not None:
             conf.from_object(config_source, namespace=namespace)
         super().__init__(
@@ -218,6 +217,8 @@ class Umbel(EquippedApp):
 
     async def asend_many(self, signatures: Iterable[Mapping[str, Any]], **options: Any) -> list[Any]:
         """As ``send_many``; the event loop is not blocked meanwhile."""
+        from umbel.loops import off_the_loop
+
         return await off_the_loop(partial(self.send_many, signatures, **options))
 
     def signature(self, task: Any, *args: Any, **kwargs: Any) -> Signature:

@@ -16,7 +16,6 @@ from msgspec import Struct
 
 from umbel.current import current_request
 from umbel.errors import ConfigurationError
-from umbel.loops import is_off_the_loop, off_the_loop, run_in_loop
 from umbel.message import Message
 
 if TYPE_CHECKING:
@@ -194,6 +193,8 @@ def _chain(members: Sequence[Middleware], make: Publish, in_loop: AsyncPublish |
             needs_loop = True
     if in_loop is None:
         return chain
+    from umbel.loops import is_off_the_loop, run_in_loop
+
     plain, awaited = chain or make, in_loop
 
     def publish(call: Call) -> Message:
@@ -236,6 +237,8 @@ def _as_coroutine(following: Publish) -> AsyncPublish:
 
 
 def _off_the_loop(middleware: Middleware, following: AsyncPublish) -> AsyncPublish:
+    from umbel.loops import off_the_loop, run_in_loop
+
     in_thread = _around_publish(middleware, lambda call: run_in_loop(following(call)))
     return lambda call: off_the_loop(partial(in_thread, call))
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from umbel.canvas.checking import check, several
 from umbel.canvas.signature import P, R, Signature
-from umbel.loops import off_the_loop
 from umbel.message import Message
 from umbel.sending import check_options, publish_deadline
 
@@ -63,6 +62,8 @@ class Canvas(Signature[P, R]):
         self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> AsyncResult[R]:
         """As ``apply_async``; the event loop is not blocked meanwhile."""
+        from umbel.loops import off_the_loop
+
         return await off_the_loop(partial(self.apply_async, args, kwargs, **options))
 
     def _frozen(
