@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +17,8 @@ from umbel.errors import ConfigurationError
 T = TypeVar("T")
 
 _loops = threading.local()
+_of_parents: list[asyncio.Runner] = []
+"""What a fork has brought here: it watches the parent's files, and closing it would take them from the parent's own."""
 _elsewhere: list[Callable[[Coroutine[Any, Any, Any]], Any]] = []
 _loop_starts_threads = True
 
@@ -41,8 +44,12 @@ def run_in_loop(coroutine: Coroutine[Any, Any, T]) -> T:
     if _elsewhere:
         return _elsewhere[0](coroutine)
     runner: asyncio.Runner | None = getattr(_loops, "runner", None)
+    if runner is not None and _loops.pid != os.getpid():
+        _of_parents.append(runner)
+        runner = None
     if runner is None:
         runner = _loops.runner = asyncio.Runner()
+        _loops.pid = os.getpid()
     return runner.run(coroutine, context=contextvars.copy_context())
 
 

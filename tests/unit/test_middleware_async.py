@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -333,6 +334,20 @@ def test_apublish_must_be_a_coroutine_function_that_returns_the_message(app: Umb
     with pytest.raises(TypeError, match=r"Forgets\.apublish returned None"):
         asyncio.run(app.tasks["add"].adelay())
     assert waiting(app) == []
+
+
+def test_plain_code_of_a_fork_has_a_loop_of_its_own(app: Umbel) -> None:
+    app.middleware.add(Awaited())
+    app.tasks["add"].delay()
+    if (child := os.fork()) == 0:
+        try:
+            app.tasks["add"].delay()
+            os._exit(0 if len(loops) == 2 and loops[0] is not loops[1] else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    app.tasks["add"].delay()
+    assert len(loops) == 2 and loops[0] is loops[1]
 
 
 def test_without_it_async_code_pays_for_nothing(app: Umbel) -> None:
