@@ -6,16 +6,17 @@ import logging
 import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from umbel import result
+from umbel.application.configured import AppSettings
 from umbel.application.equipped import EquippedApp
 from umbel.codecs import accept_set
-from umbel.config import Settings
 from umbel.current import forget_app, set_default_app
 from umbel.opening import open_backend, open_broker
 from umbel.publishing import adopt, publish, send
-from umbel.sending import prepare, publish_deadline
+from umbel.sending import aprepare, prepare, publish_deadline
 
 if TYPE_CHECKING:
     from umbel.backends.base import Backend
@@ -73,7 +74,7 @@ class Umbel(EquippedApp):
     ) -> None:
         given = {"broker_url": broker, "result_backend": backend, "include": include}
         values = {**(changes or {}), **settings, **{k: v for k, v in given.items() if v is not None}}
-        conf = Settings(values, pyproject=True, foreign=foreign_settings)
+        conf = AppSettings(values, pyproject=True, foreign=foreign_settings)
         if config_source is not None:
             conf.from_object(config_source, namespace=namespace)
         super().__init__(
@@ -179,7 +180,8 @@ class Umbel(EquippedApp):
         **options: Any,
     ) -> AsyncResult[Any]:
         """Send a task by its name, known here or not. Options and errors as of ``Task.apply_async``."""
-        message = self._by_name(name, args, kwargs, options)
+        self._warn_of_eager(name)
+        message = prepare(self, name, args, kwargs, options)
         sent_id = send(self, self.find_task(name), message, publish_deadline(self, options))
         sent = self.AsyncResult(sent_id, task_name=name)
         self.adopt(sent, options)
@@ -195,23 +197,29 @@ class Umbel(EquippedApp):
         """As ``send_task``; the event loop is not blocked meanwhile."""
         import asyncio
 
-        message = self._by_name(name, args, kwargs, options)
+        self._warn_of_eager(name)
+        message = await aprepare(self, name, args, kwargs, options)
         timeout = publish_deadline(self, options)
         sent_id = await asyncio.to_thread(send, self, self.find_task(name), message, timeout)
         sent = self.AsyncResult(sent_id, task_name=name)
         self.adopt(sent, options)
         return sent
 
-    def _by_name(self, name: str, args: Any, kwargs: Any, options: Mapping[str, Any]) -> Message:
+    def _warn_of_eager(self, name: str) -> None:
         if self.conf.task_always_eager:
             log.warning("task_always_eager has no effect on send_task: task=%s", name)
-        return prepare(self, name, args, kwargs, options)
 
     def send_many(self, signatures: Iterable[Mapping[str, Any]], **options: Any) -> list[Any]:
         """Send many calls in one round trip; their results in the same order."""
         from umbel.canvas.signature import send_many
 
         return send_many(self, signatures, **options)
+
+    async def asend_many(self, signatures: Iterable[Mapping[str, Any]], **options: Any) -> list[Any]:
+        """As ``send_many``; the event loop is not blocked meanwhile."""
+        from umbel.loops import off_the_loop
+
+        return await off_the_loop(partial(self.send_many, signatures, **options))
 
     def signature(self, task: Any, *args: Any, **kwargs: Any) -> Signature:
         """A call of a task as data, for this application."""

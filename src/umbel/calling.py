@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 from umbel import result
 from umbel.options import TaskOptions
 from umbel.publishing import send
-from umbel.sending import defaults_of, prepare, publish_deadline
+from umbel.sending import aprepare, defaults_of, prepare, publish_deadline
 from umbel.validation import Checker, compile_checker
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class CallableTask(TaskOptions, Generic[P, R]):
         given = self._options(args, kwargs, task_id, link, link_error, shadow, options)
         if app.conf.task_always_eager:
             return await asyncio.to_thread(self._apply_instead, args, kwargs, given)
-        message = prepare(app, self.name, args, kwargs, given, task)
+        message = await aprepare(app, self.name, args, kwargs, given, task)
         sent = self.AsyncResult(await asyncio.to_thread(send, app, task, message, publish_deadline(app, given)))
         app.adopt(sent, given)
         return sent

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from time import perf_counter
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
@@ -21,7 +22,7 @@ from umbel.errors import InvalidTaskError, MessageError, MissingExtra, NotRegist
 from umbel.failures import error_text
 from umbel.guarding import Guard, TaskEnded
 from umbel.limits.unique import free_at_start
-from umbel.loops import close_loop, run_in_loop
+from umbel.loops import close_loop, off_the_loop, run_in_loop
 from umbel.message import Message, now
 from umbel.outcomes import encode_result, result_meta, stores_result
 from umbel.plans import Plan, make_plan, plan_of
@@ -106,16 +107,43 @@ async def execute_async(
         if plan.is_coroutine or type(value) is CoroutineType:
             coroutine = cast("Coroutine[Any, Any, Any]", value)
             value = await (coroutine if guard is None else guard.awaitable(coroutine))
-        return returned(app, task, plan, request, value, perf_counter() - started)
+        runtime = perf_counter() - started
+        if app.middleware.apublishing is None:
+            return returned(app, task, plan, request, value, runtime)
+        return await _off_the_loop(partial(returned, app, task, plan, request, value, runtime))
     except TaskEnded:
         raise
     except BaseException as error:
         current = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and current is not None and current.cancelling():
             raise
-        return ended(app, task, plan, request, error, perf_counter() - started)
+        return await _failed(app, task, plan, request, error, perf_counter() - started)
     finally:
         pop_request(token)
+
+
+async def _failed(
+    app: Umbel, task: Task[..., Any], plan: Plan, request: Request, error: BaseException, runtime: float
+) -> Outcome:
+    """The outcome of a task that raised, told by the coroutine that caught it: frames of a traceback are cleared, which
+    must not happen to one that waits here."""
+    if app.middleware.apublishing is None:
+        return ended(app, task, plan, request, error, runtime)
+    if error.__traceback__ is not None:
+        error.__traceback__ = error.__traceback__.tb_next
+    return await _off_the_loop(partial(ended, app, task, plan, request, error, runtime))
+
+
+async def _off_the_loop(end: Callable[[], Outcome]) -> Outcome:
+    """The outcome, made in a thread: what follows a task passes middlewares that are awaited in this loop. The task has
+    ended, so that its cancellation comes too late."""
+    ending = asyncio.ensure_future(off_the_loop(end))
+    while not ending.done():
+        try:
+            await asyncio.wait({ending})
+        except asyncio.CancelledError:
+            continue
+    return ending.result()
 
 
 def _begin(app: Umbel, task: Task[..., Any], plan: Plan, request: Request) -> None:
@@ -192,7 +220,7 @@ async def execute_message_async(
     except asyncio.CancelledError as error:
         if guard is not None and guard.ended:
             raise TaskEnded from None
-        return ended(app, task, plan, request, error, perf_counter() - started)
+        return await _failed(app, task, plan, request, error, perf_counter() - started)
 
 
 def _call_of(

@@ -97,3 +97,20 @@ def _of_module(module: ModuleType, spec: str) -> Umbel | None:
     if len(others) > 1:
         raise ConfigurationError(f"module {module.__name__} has several applications; name one as {spec}:ATTRIBUTE")
     return next(iter(others.values()), None)
+
+
+def name_app(app: Umbel, pool: str) -> None:
+    """Find out by which name a new interpreter can import the application. Raises ConfigurationError."""
+    if app.imported_as is not None:
+        return
+    for name, module in list(sys.modules.items()):
+        if name == "__main__":
+            continue
+        for attribute, value in list(vars(module).items()) if hasattr(module, "__dict__") else ():
+            if value is app:
+                app.imported_as = f"{name}:{attribute}"
+                return
+    raise ConfigurationError(
+        f"the pool {pool} starts a new interpreter that imports the application, "
+        "but no module has it as a global variable"
+    )

@@ -8,7 +8,8 @@ are compiled into one chain, so that without any nothing is called.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from umbel.app import Umbel
     from umbel.request import Request
     from umbel.task import Task
+
+
+Publish = Callable[["Call"], Message]
+AsyncPublish = Callable[["Call"], Coroutine[Any, Any, Message]]
 
 
 class Call(Struct):
@@ -57,6 +62,15 @@ class Middleware:
         """
         return next(call)
 
+    async def apublish(self, call: Call, next: Callable[[Call], Awaitable[Message]], /) -> Message:
+        """As ``publish``, of calls that async code sends: ``adelay``, ``aapply_async`` of tasks and canvases,
+        ``asend_task``, ``asend_many``. Awaited in the event loop of who sends.
+
+        Without it, ``publish`` is called there. A middleware that has this but no ``publish`` is run to its end by
+        plain code as well, in an event loop that is not that of any caller.
+        """
+        return await next(call)
+
     def run(self, request: Request, next: Callable[[Request], Any], /) -> Any:
         """Around each run of a task that is a plain function, in the process and thread that runs it.
 
@@ -76,8 +90,10 @@ class MiddlewareStack:
     def __init__(self, app: Umbel) -> None:
         self._app = app
         self._members: tuple[Middleware, ...] = ()
-        self.publishing: Callable[[Call], Message] | None = None
+        self.publishing: Publish | None = None
         """What makes a message of a call; None while no middleware cares."""
+        self.apublishing: AsyncPublish | None = None
+        """The same for async code; None while no middleware has ``apublish``."""
 
     def add(self, *middleware: Middleware) -> None:
         """Add middlewares inside of those that are there. Raises TypeError for what is none."""
@@ -99,10 +115,8 @@ class MiddlewareStack:
 
     def _set(self, members: tuple[Middleware, ...]) -> None:
         self._members = members
-        self.publishing = None
-        for each in reversed(members):
-            if _overrides(each, "publish"):
-                self.publishing = _around_publish(each, self.publishing or self._make_message)
+        self.apublishing = _async_chain(members, self._make_message)
+        self.publishing = _chain(members, self._make_message, self.apublishing)
         for task in self._app.registered.values():
             task.__dict__.pop("_plan", None)
 
@@ -146,26 +160,90 @@ def _check(middleware: Any) -> None:
         hint = "an object of the class, not the class" if isinstance(middleware, type) else "an umbel.Middleware"
         raise TypeError(f"a middleware must be {hint}: {middleware!r}")
     name = type(middleware).__name__
-    if not inspect.iscoroutinefunction(middleware.arun):
-        raise TypeError(f"{name}.arun must be a coroutine function")
-    for method in ("publish", "run"):
-        if inspect.iscoroutinefunction(getattr(middleware, method)):
-            raise TypeError(f"{name}.{method} must be a plain function; around coroutine functions there is arun")
+    for plain, awaited in (("publish", "apublish"), ("run", "arun")):
+        if inspect.iscoroutinefunction(getattr(middleware, plain)):
+            raise TypeError(f"{name}.{plain} must be a plain function; the coroutine function is {awaited}")
+        if not inspect.iscoroutinefunction(getattr(middleware, awaited)):
+            raise TypeError(f"{name}.{awaited} must be a coroutine function")
 
 
 def _overrides(middleware: Middleware, method: str) -> bool:
     return getattr(type(middleware), method) is not getattr(Middleware, method)
 
 
-def _around_publish(middleware: Middleware, following: Callable[[Call], Message]) -> Callable[[Call], Message]:
+def _checked(middleware: Middleware, method: str, message: Any) -> Message:
+    if not isinstance(message, Message):
+        name = f"{type(middleware).__name__}.{method}"
+        raise TypeError(f"{name} returned {message!r}: it must return the message that next() gives")
+    return message
+
+
+# -- around publishing -----------------------------------------------------------------------------
+
+
+def _chain(members: Sequence[Middleware], make: Publish, in_loop: AsyncPublish | None) -> Publish | None:
+    """What plain code calls; ``in_loop`` is what async code awaits, which plain code needs as well where a middleware
+    has nothing else, or where it makes messages in a thread for async code."""
+    chain: Publish | None = None
+    needs_loop = False
+    for each in reversed(members):
+        if _overrides(each, "publish"):
+            chain = _around_publish(each, chain or make)
+        elif _overrides(each, "apublish"):
+            needs_loop = True
+    if in_loop is None:
+        return chain
+    from umbel.loops import is_off_the_loop, run_in_loop
+
+    plain, awaited = chain or make, in_loop
+
     def publish(call: Call) -> Message:
-        message = middleware.publish(call, following)
-        if not isinstance(message, Message):  # pyright: ignore[reportUnnecessaryIsInstance] - users need not be typed
-            kind = type(middleware).__name__
-            raise TypeError(f"{kind}.publish returned {message!r}: it must return the message that next() gives")
-        return message
+        return run_in_loop(awaited(call)) if needs_loop or is_off_the_loop() else plain(call)
 
     return publish
+
+
+def _async_chain(members: Sequence[Middleware], make: Publish) -> AsyncPublish | None:
+    """What async code awaits. A middleware that has ``publish`` only is called in the loop's thread, unless something
+    inside of it must be awaited: then in a thread of its own, to which the loop's is not lost meanwhile."""
+    plain, chain = make, None
+    for each in reversed(members):
+        if _overrides(each, "apublish"):
+            chain = _around_apublish(each, chain or _as_coroutine(plain))
+        elif _overrides(each, "publish"):
+            if chain is None:
+                plain = _around_publish(each, plain)
+            else:
+                chain = _off_the_loop(each, chain)
+    return chain
+
+
+def _around_publish(middleware: Middleware, following: Publish) -> Publish:
+    return lambda call: _checked(middleware, "publish", middleware.publish(call, following))
+
+
+def _around_apublish(middleware: Middleware, following: AsyncPublish) -> AsyncPublish:
+    async def publish(call: Call) -> Message:
+        return _checked(middleware, "apublish", await middleware.apublish(call, following))
+
+    return publish
+
+
+def _as_coroutine(following: Publish) -> AsyncPublish:
+    async def publish(call: Call) -> Message:
+        return following(call)
+
+    return publish
+
+
+def _off_the_loop(middleware: Middleware, following: AsyncPublish) -> AsyncPublish:
+    from umbel.loops import off_the_loop, run_in_loop
+
+    in_thread = _around_publish(middleware, lambda call: run_in_loop(following(call)))
+    return lambda call: off_the_loop(partial(in_thread, call))
+
+
+# -- around running --------------------------------------------------------------------------------
 
 
 def _around_run(run: Callable[..., Any], following: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -65,7 +65,7 @@ def _raise_instead(exc: BaseException | None, otherwise: BaseException, handled:
         exc = present
     if exc is None:
         raise otherwise
-    if exc is present:
+    if exc is present or present is None:
         raise exc
     raise exc from present
 

@@ -140,10 +140,7 @@ def prepare(
     conf = app.conf
     args = () if args is None else args
     kwargs = NO_KWARGS if kwargs is None else kwargs
-    if not isinstance(args, (list, tuple)):
-        raise TypeError(f"args must be a list or tuple, not {type(args).__name__}")
-    if type(kwargs) is not dict and not isinstance(kwargs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
-        raise TypeError(f"kwargs must be a mapping, not {type(kwargs).__name__}")
+    _check_arguments(args, kwargs)
     if app.middleware.publishing is not None and not inside:
         return app.middleware.publishing(_call(name, args, cast("Any", kwargs), options, task))
     if options:
@@ -223,6 +220,31 @@ def prepare(
         routing_key=address.routing_key,
         delivery_mode=delivery_mode,
     )
+
+
+async def aprepare(
+    app: Umbel,
+    name: str,
+    args: Sequence[Any] | None,
+    kwargs: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+    task: Task[..., Any] | None = None,
+) -> Message:
+    """As ``prepare``, for async code: what middlewares have for it is awaited in its loop."""
+    apublish = app.middleware.apublishing
+    if apublish is None:
+        return prepare(app, name, args, kwargs, options, task)
+    args = () if args is None else args
+    kwargs = NO_KWARGS if kwargs is None else kwargs
+    _check_arguments(args, kwargs)
+    return await apublish(_call(name, args, kwargs, options, task))
+
+
+def _check_arguments(args: Any, kwargs: Any) -> None:
+    if not isinstance(args, (list, tuple)):
+        raise TypeError(f"args must be a list or tuple, not {type(args).__name__}")
+    if type(kwargs) is not dict and not isinstance(kwargs, Mapping):
+        raise TypeError(f"kwargs must be a mapping, not {type(kwargs).__name__}")
 
 
 def check_size(conf: Settings, name: str, body: bytes) -> None:

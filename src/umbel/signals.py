@@ -163,8 +163,14 @@ class Signal:
 
         An exception of a receiver is logged and stands in place of what it would have returned.
         """
+        return self.send_to(self.receivers, sender, **named)
+
+    def send_to(
+        self, receivers: Iterable[Connection], sender: Any = None, **named: Any
+    ) -> list[tuple[Callable[..., Any], Any]]:
+        """As ``send``, to these of its receivers only."""
         responses: list[tuple[Callable[..., Any], Any]] = []
-        for known in self.receivers:
+        for known in receivers:
             receiver = known.find()
             if receiver is None or not _matches(known.sender, sender):
                 continue

@@ -31,6 +31,9 @@ class Tenant(Middleware):
         call.headers["tenant"] = "acme"
         return call_next(call)
 
+    async def apublish(self, call: Call, next: Callable[[Call], Awaitable[Message]]) -> Message:
+        return await next(call)
+
     def run(self, request: Request, next: Callable[[Request], Any]) -> Any:
         return next(request)
 
@@ -40,6 +43,9 @@ class Tenant(Middleware):
 
 class Wrong(Middleware):
     def publish(self, call: Call) -> Message:  # pyright: ignore[reportIncompatibleMethodOverride]
+        raise NotImplementedError
+
+    def apublish(self, call: Call, next: Callable[[Call], Message]) -> Message:  # pyright: ignore[reportIncompatibleMethodOverride]
         raise NotImplementedError
 
 

@@ -78,6 +78,7 @@ async def client() -> None:
     assert_type(await fetch("u"), bytes)
     assert_type(await (await fetch.adelay("u")), bytes)
     assert_type(await bound_fetch("u"), bytes)
+    assert_type(await add.s(1).adelay(2), AsyncResult[int])
     await add.adelay("1")  # pyright: ignore[reportArgumentType]
 
 

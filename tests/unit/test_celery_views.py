@@ -38,26 +38,91 @@ def app() -> Iterator[Umbel]:
 # -- configuration ---------------------------------------------------------------------------------
 
 
-def test_configuration_is_told_once_before_the_tasks_are_there(app: Umbel) -> None:
+def test_configuration_is_told_once_when_the_first_setting_is_read(app: Umbel) -> None:
     told: list[Any] = []
 
     @app.on_configure.connect
     def before(sender: Umbel, **kwargs: Any) -> None:
+        sender.conf.task_serializer = "pickle"
         told.append("on_configure")
 
     @app.on_after_configure.connect
     def after(sender: Umbel, source: Any, **kwargs: Any) -> None:
-        told.append(("on_after_configure", sender is app, source is app.conf))
+        told.append(("on_after_configure", source is app.conf, source.task_serializer, sender.finalized))
 
     @app.on_after_finalize.connect
     def finalized(sender: Umbel, **kwargs: Any) -> None:
         told.append(("on_after_finalize", "views.work" in sender.tasks))
 
     app.make_task(lambda: None, name="views.work")
-    assert app.conf.task_serializer == "json" and told == []
+    app.conf.task_compression = "gzip"
+    app.conf.update(task_default_priority=3)
+    app.config_from_object({"enable_utc": False})
+    app.add_defaults({"task_default_queue": "other"})
+    app.autodiscover_tasks(["nowhere"])
+    app.add_periodic_task(1.0, app.signature("x"), name="x")
+    assert told == []
+    assert app.conf["task_serializer"] == "pickle" and app.conf.task_default_queue == "other"
+    configured = ["on_configure", ("on_after_configure", True, "pickle", False)]
+    assert told == configured
+    app.config_from_object({"enable_utc": True})
+    assert app.conf.enable_utc is True and told == configured
     app.finalize()
     app.finalize()
-    assert told == ["on_configure", ("on_after_configure", True, True), ("on_after_finalize", True)]
+    assert told == [*configured, ("on_after_finalize", True)]
+
+
+def test_the_tasks_need_the_settings(app: Umbel) -> None:
+    told: list[bool] = []
+    app.on_after_configure.connect(lambda sender, **kwargs: told.append(sender.finalized))
+    app.finalize()
+    assert told == [False]
+
+
+def test_configuration_with_force_is_read_and_told_at_once(app: Umbel) -> None:
+    told: list[Any] = []
+    app.on_after_configure.connect(lambda source, **kwargs: told.append(source.task_compression))
+    app.config_from_object({"task_compression": "gzip"}, force=True)
+    assert told == ["gzip"]
+
+
+def test_who_connects_when_the_settings_are_read_is_told_with_the_tasks(app: Umbel) -> None:
+    told: list[str] = []
+    app.on_after_configure.connect(lambda **kwargs: told.append("early"))
+    assert app.conf.task_serializer == "json" and told == ["early"]
+
+    @app.on_after_configure.connect
+    def late(sender: Umbel, signal: Any, source: Any, **kwargs: Any) -> None:
+        assert (signal, source, sender.finalized) == (app.on_after_configure, app.conf, False)
+        told.append("late")
+
+    app.finalize()
+    app.on_after_configure.connect(lambda **kwargs: told.append("too late"))
+    assert app.tasks and told == ["early", "late"]
+
+
+def test_settings_that_cannot_be_read_are_told_of_when_they_can(app: Umbel) -> None:
+    told: list[str] = []
+    app.on_configure.connect(lambda **kwargs: told.append("before"))
+    app.on_after_configure.connect(lambda **kwargs: told.append("after"))
+    app.config_from_object("no.such.module")
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=r"no\.such"):
+            _ = app.conf.task_serializer
+    with pytest.raises(ConfigurationError, match=r"no\.such"):
+        app.finalize()
+    assert told == ["before"] * 3 and not app.finalized
+
+
+def test_settings_first_read_by_many_threads_are_told_of_once(app: Umbel) -> None:
+    told: list[str] = []
+    app.on_after_configure.connect(lambda source, **kwargs: told.append(source.task_serializer))
+    threads = [threading.Thread(target=lambda: app.conf.task_serializer) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert told == ["json"]
 
 
 def test_a_receiver_may_use_the_tasks_while_they_are_configured(app: Umbel) -> None:
@@ -92,8 +157,7 @@ def test_periodic_tasks_are_entries_of_the_schedule(app: Umbel) -> None:
 
 def test_periodic_tasks_added_early_wait_for_the_configuration(app: Umbel) -> None:
     app.add_periodic_task(1.0, app.signature("x"), name="early")
-    assert app.conf.beat_schedule == {}
-    app.finalize()
+    assert set(app.conf.beat_schedule) == {"early"}
     app.add_periodic_task(2.0, app.signature("x"), name="late")
     assert set(app.conf.beat_schedule) == {"early", "late"}
 

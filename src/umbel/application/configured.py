@@ -12,14 +12,32 @@ from typing import TYPE_CHECKING, Any, cast
 
 from umbel.addressing import Routes
 from umbel.clock import find_timezone, now, timestamp
+from umbel.config import Settings
 from umbel.errors import ConfigurationError
-from umbel.signals import Signal
+from umbel.signals import Connection, Signal
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
     from umbel.bootsteps import Step
-    from umbel.config import Settings
     from umbel.queues import Queue
+
+
+class AppSettings(Settings):
+    """Settings of an application, which hears of it when they are read."""
+
+    if TYPE_CHECKING:
+        _before_reading: Callable[[], None] | None
+
+    def be_read_by(self, configure: Callable[[], None] | None) -> None:
+        """Call ``configure``, which has to call ``load``, in place of that from now on; None: not any more."""
+        self.__dict__["_before_reading"] = configure
+
+    def load(self) -> None:
+        configure = self.__dict__.get("_before_reading")
+        if configure is None:
+            super().load()
+        else:
+            configure()
 
 
 class ConfiguredApp:
@@ -28,7 +46,7 @@ class ConfiguredApp:
     IS_WINDOWS = sys.platform == "win32"
     IS_macOS = sys.platform == "darwin"
 
-    def __init__(self, main: str | None, conf: Settings) -> None:
+    def __init__(self, main: str | None, conf: AppSettings) -> None:
         self.main = main
         self.conf = conf
         self.routes = Routes(conf)
@@ -39,10 +57,12 @@ class ConfiguredApp:
         self.on_configure = Signal(name="on_configure")
         """The settings are about to be read. Sender: the application."""
         self.on_after_configure = Signal(["source"], name="on_after_configure")
-        """The settings have been read, ``source`` has them. Sent once, before the tasks are finalized. Sender: the
-        application."""
+        """The settings have been read, ``source`` has them. Sent once; who connects later, but before the tasks are
+        finalized, is told then. Sender: the application."""
         self._lock = threading.RLock()
         self._configured = False
+        self._told: tuple[Connection, ...] = ()
+        conf.be_read_by(self.configure)
         self._pending_schedule: dict[str, dict[str, Any]] = {}
         self._timezone: tuple[Any, bool, datetime.tzinfo] | None = None
 
@@ -54,20 +74,33 @@ class ConfiguredApp:
     # -- configuration --
 
     def configure(self) -> None:
-        """Read the settings, and tell those who wait for it. Idempotent; done when the tasks are finalized.
+        """Read the settings, and tell those who wait for it. Idempotent; done when the first setting is read, at the
+        latest when the tasks are finalized.
 
-        Raises ConfigurationError for what is wrong in the settings.
+        Raises ConfigurationError for what is wrong in the settings; they are read again the next time.
         """
         with self._lock:
             if self._configured:
                 return
             self._configured = True
-            self.on_configure.send(sender=self)
-            self.conf.load()
+            self.conf.be_read_by(None)
+            try:
+                self.on_configure.send(sender=self)
+                self.conf.load()
+            except BaseException:
+                self._configured = False
+                self.conf.be_read_by(self.configure)
+                raise
             pending, self._pending_schedule = self._pending_schedule, {}
             if pending:
                 self._add_to_schedule(pending)
-            self.on_after_configure.send(sender=self, source=self.conf)
+            self._tell_of_settings()
+
+    def _tell_of_settings(self) -> None:
+        """Send ``on_after_configure`` to those who were not told before."""
+        told, self._told = self._told, self.on_after_configure.receivers
+        new = [known for known in self._told if known not in told]
+        self.on_after_configure.send_to(new, sender=self, source=self.conf)
 
     def config_from_object(
         self, obj: Any, silent: bool = False, force: bool = False, namespace: str | None = None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from umbel.application.loader import Loader
     from umbel.application.logs import Logging
     from umbel.control import Control
+    from umbel.worker.program import WorkController, Worker
 
 
 class EquippedApp(TaskedApp):
@@ -25,6 +26,9 @@ class EquippedApp(TaskedApp):
 
     commands = "umbel.cli:run_for"
     """What ``start`` calls with the application and the arguments; it returns an exit status."""
+    worker_cls = "umbel.worker.program:Worker"
+    work_controller_cls = "umbel.worker.program:WorkController"
+    """What ``Worker`` and ``WorkController`` are subclasses of."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -91,6 +95,16 @@ class EquippedApp(TaskedApp):
         if "worker" not in given:
             raise ValueError(f"worker_main needs the command worker among its arguments: {' '.join(given) or 'none'}")
         return self.start(given)
+
+    @cached_property
+    def Worker(self) -> type[Worker]:
+        """``app.Worker(pool="threads", queues=["mails"]).start()``: a worker for which this process is."""
+        return self.subclass_with_self(self.worker_cls)
+
+    @cached_property
+    def WorkController(self) -> type[WorkController]:
+        """As ``Worker``, inside of a program that goes on to own its process: started and stopped from its threads."""
+        return self.subclass_with_self(self.work_controller_cls)
 
     def bugreport(self) -> str:
         """Versions, drivers and changed settings as text, without passwords; nothing is connected."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast, overload
 
-from umbel.application.configured import ConfiguredApp
+from umbel.application.configured import AppSettings, ConfiguredApp
 from umbel.current import get_current_task
 from umbel.decorating import add_task, make_task
 from umbel.discovery import Discovery, import_modules
@@ -18,7 +18,6 @@ from umbel.signals import import_modules as import_modules_signal
 from umbel.task import Task
 
 if TYPE_CHECKING:
-    from umbel.config import Settings
     from umbel.decorating import BoundTaskDecorator, TaskDecorator
     from umbel.middleware import Middleware
     from umbel.task import AsyncTask
@@ -33,7 +32,7 @@ class TaskedApp(ConfiguredApp):
     def __init__(
         self,
         main: str | None,
-        conf: Settings,
+        conf: AppSettings,
         *,
         task_cls: type[Task[..., Any]] | str | None,
         tasks: TaskRegistry | None,
@@ -127,6 +126,7 @@ class TaskedApp(ConfiguredApp):
 
         self.configure()
         with self._lock:
+            self._tell_of_settings()
             if self.finalized:
                 return
             for make in shared_makers():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
@@ -56,6 +57,14 @@ class Canvas(Signature[P, R]):
             app.publish(part, deadline)
             part = list(islice(messages, MADE_AT_ONCE))
         return result
+
+    async def aapply_async(
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> AsyncResult[R]:
+        """As ``apply_async``; the event loop is not blocked meanwhile."""
+        from umbel.loops import off_the_loop
+
+        return await off_the_loop(partial(self.apply_async, args, kwargs, **options))
 
     def _frozen(
         self, app: Umbel, args: Sequence[Any], kwargs: Mapping[str, Any] | None, options: Mapping[str, Any]

@@ -195,6 +195,12 @@ class group(Canvas[P, "list[M]"], Generic[P, M]):
 
         def delay(self, *args: Any, **kwargs: Any) -> GroupResult: ...  # pyright: ignore[reportIncompatibleMethodOverride]
 
+        async def aapply_async(  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+        ) -> GroupResult: ...
+
+        async def adelay(self, *args: Any, **kwargs: Any) -> GroupResult: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+
     def __len__(self) -> int:
         return len(self.tasks)
 

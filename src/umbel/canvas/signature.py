@@ -329,6 +329,20 @@ class Signature(dict[str, Any], Generic[P, R]):
         """Send it, with further arguments."""
         return self.apply_async(args, kwargs)
 
+    async def aapply_async(
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> AsyncResult[R]:
+        """As ``apply_async``; the event loop is not blocked meanwhile."""
+        call = self.clone(args or (), kwargs, **options)
+        task = self.app.tasks.get(self["task"])
+        if task is not None:
+            return await task.aapply_async(call.args, call.kwargs, **call.options)
+        return await self.app.asend_task(self["task"], call.args, call.kwargs, **call.options)
+
+    async def adelay(self, *args: Any, **kwargs: Any) -> AsyncResult[R]:
+        """As ``delay``; the event loop is not blocked meanwhile."""
+        return await self.aapply_async(args, kwargs)
+
     def apply(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
         """Run it here and now."""
         call = self.clone(args, kwargs, **options)

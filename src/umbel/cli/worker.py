@@ -94,11 +94,11 @@ def worker(
       umbel -A proj worker --health-port 8080
     """
     from umbel.cli import daemon
-    from umbel.cli.logging_signals import set_up_logging
     from umbel.cli.reloader import Reloader
     from umbel.executors.fresh import check_unpatched
     from umbel.executors.lanes import find_lanes
     from umbel.log import setup as log
+    from umbel.log.telling import set_up_logging
     from umbel.pidfile import Pidfile
     from umbel.worker.supervisor import Worker
 

@@ -12,7 +12,6 @@ import importlib
 import itertools
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -23,6 +22,7 @@ from umbel.backends.memory import MemoryBackend
 from umbel.brokers.memory import MemoryBroker
 from umbel.errors import ConfigurationError, TimeoutError, UmbelError
 from umbel.executors.lanes import find_lanes
+from umbel.loading import name_app
 from umbel.log.formatting import TextFormatter
 from umbel.nodenames import node_name
 from umbel.result import allow_join_result
@@ -80,7 +80,7 @@ class WorkerInThread:
         self._error = None
         with ExitStack() as opened:
             if kind.patch:
-                _name_app(app, kind.name)
+                name_app(app, kind.name)
             if not kind.in_supervisor:
                 self._share_memory(kind, opened)
             worker = Worker(app, hostname=self.hostname, embedded=True, **self._made_of)
@@ -262,23 +262,6 @@ def _add_ping(app: Umbel) -> None:
 
 def _pong() -> str:
     return "pong"
-
-
-def _name_app(app: Umbel, pool: str) -> None:
-    """Find out by which name a new interpreter can import the application. Raises ConfigurationError."""
-    if app.imported_as is not None:
-        return
-    for name, module in list(sys.modules.items()):
-        if name == "__main__":
-            continue
-        for attribute, value in list(vars(module).items()) if hasattr(module, "__dict__") else ():
-            if value is app:
-                app.imported_as = f"{name}:{attribute}"
-                return
-    raise ConfigurationError(
-        f"the pool {pool} starts a new interpreter that imports the application, "
-        "but no module has it as a global variable"
-    )
 
 
 def _names(given: str | Sequence[str] | None) -> list[str] | None:

@@ -8,9 +8,11 @@ stops them, while the work itself passes through ``flow`` in the threads of the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -117,6 +119,8 @@ class Worker:
         self._failure: Exception | None = None
         self._changed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._asking = threading.Lock()
+        self._asked: tuple[Shutdown, int] | None = None
 
     def run(self) -> int:
         """Work until told to stop; returns the exit code. The process must have no other threads yet, unless the worker
@@ -160,7 +164,10 @@ class Worker:
     # -- life --
 
     async def _main(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        with self._asking:
+            self._loop = asyncio.get_running_loop()
+        if self._asked is not None:
+            self.shut_down(*self._asked)
         try:
             starting = self._loop.create_task(self._start())
             await self.until(lambda: self.stopping)
@@ -236,6 +243,15 @@ class Worker:
             logger.info("%s shutdown", how.name.lower())
             self.exit_code = self.exit_code or exit_code
             self._stop(how, number)
+
+    def request_shutdown(self, how: Shutdown, exit_code: int = 0) -> None:
+        """As ``shut_down``, from any thread at any time: a worker that does not run yet stops as soon as it does."""
+        with self._asking:
+            if self._loop is None:
+                self._asked = max(self._asked or (how, exit_code), (how, exit_code))
+                return
+        with contextlib.suppress(RuntimeError):  # its loop has ended
+            self._loop.call_soon_threadsafe(self.shut_down, how, exit_code)
 
     def give_up(self, exit_code: int) -> None:
         """Cold shutdown with this exit code; what is wrong was logged. Loop thread."""

@@ -16,7 +16,7 @@ import services
 from conformance.pool.pools import POOLS, PoolCase
 from workers import Fleet, WorkerProcess, fleet
 
-MODULES = ("apps.ledger", "apps.lanes", "apps.overrunning", "apps.scaled", "apps.disturbed")
+MODULES = ("apps.around", "apps.ledger", "apps.lanes", "apps.overrunning", "apps.scaled", "apps.disturbed")
 
 
 @contextmanager

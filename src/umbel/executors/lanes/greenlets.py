@@ -44,7 +44,7 @@ class GreenletLanes(ThreadLanes):
     def run(self) -> None:
         self.after_fork()
         self._loop = LoopThread(self.wait_readable, self.selector)
-        use_loop_of(self._loop.run)
+        use_loop_of(self._loop.run, starts_threads=False)
         try:
             super().run()
         finally:
