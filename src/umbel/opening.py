@@ -15,6 +15,8 @@ from umbel import backends, brokers
 from umbel.codecs import accept_set
 from umbel.config import DEFAULT
 from umbel.errors import ConfigurationError
+from umbel.result_settings import database_options, redis_options, redis_timeout, redis_url
+from umbel.urls import normalise, scheme_of
 
 if TYPE_CHECKING:
     from umbel.backends.base import Backend
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 HOME = "UMBEL_HOME"
 DISABLED = "disabled://"
+_REDIS = frozenset({"redis", "rediss"})
+_DATABASES = frozenset({"sqlite", "postgresql", "mysql", "mariadb"})
 
 
 def embedded_url() -> str:
@@ -106,11 +110,19 @@ def open_backend(conf: Settings) -> Backend:
     from umbel.backends.base import Options
 
     url = backend_url(conf)
+    kind = scheme_of(normalise(url)).partition("+")[0]
     transport = dict(conf.result_backend_transport_options)
-    if url.startswith("rpc"):
+    timeouts: dict[str, float] = {}
+    if kind == "rpc":
         transport.setdefault("broker_url", broker_url(conf))
         transport.setdefault("broker_use_ssl", conf.broker_use_ssl or None)
-    timeouts = {"timeout": conf.redis_socket_timeout} if url.startswith("redis") and conf.redis_socket_timeout else {}
+    elif kind in _REDIS:
+        transport = redis_options(conf) | transport
+        if timeout := redis_timeout(url, conf):
+            timeouts["timeout"] = timeout
+        url = redis_url(url, conf)
+    elif kind in _DATABASES:
+        transport = database_options(conf) | transport
     return backends.open_backend(
         url,
         Options(
@@ -123,7 +135,7 @@ def open_backend(conf: Settings) -> Backend:
             persistent=bool(conf.result_persistent),
             connect_timeout=conf.broker_connection_timeout or 4.0,
             key_prefix=str(transport.get("global_keyprefix") or conf.key_prefix),
-            ssl=conf.redis_backend_use_ssl if url.startswith("redis") else None,
+            ssl=conf.redis_backend_use_ssl if kind in _REDIS else None,
             transport=transport,
             **timeouts,
         ),

@@ -182,7 +182,9 @@ def test_equal_databases_are_known_by_any_spelling_of_their_url(path: Path) -> N
     assert broker.stores_results_of(SQLBackend(f"db+sqlite:///{path.parent}/./{path.name}"))
     assert not broker.stores_results_of(SQLBackend(f"sqlite:///{path}.other"))
     renamed = SQLBackend(f"sqlite:///{path}", Options(transport={"table_names": {"task": "mine"}}))
-    assert not broker.stores_results_of(renamed)
+    assert broker.stores_results_of(renamed)
+    attached = SQLBackend(f"sqlite:///{path}", Options(transport={"table_schemas": {"task": "other"}}))
+    assert not broker.stores_results_of(attached)
 
 
 def test_tables_may_have_other_names(path: Path) -> None:

@@ -115,52 +115,49 @@ class RedisSettings:
     """Redis: connections to Redis, as broker and as result backend."""
 
     redis_host: str | None = setting(
-        None, "Host of the Redis result backend, if its URL has none.", old="CELERY_REDIS_HOST", ignored=IN_THE_URL
+        None, "Host of the Redis result backend, if its URL has none.", old="CELERY_REDIS_HOST"
     )
     redis_port: int | None = setting(
-        None, "Port of the Redis result backend, if its URL has none.", old="CELERY_REDIS_PORT", ignored=IN_THE_URL
+        None, "Port of the Redis result backend, if its URL has none.", old="CELERY_REDIS_PORT"
     )
     redis_db: int | None = setting(
         None,
-        "Database number of the Redis result backend, if its URL has none.",
+        "Database number of the Redis result backend, if `result_backend` is just 'redis', or a Unix socket.",
         old="CELERY_REDIS_DB",
-        ignored=IN_THE_URL,
     )
     redis_username: str | None = setting(
         None,
         "ACL user of the Redis result backend, if its URL has none.",
         old="CELERY_REDIS_USERNAME",
-        ignored=IN_THE_URL,
     )
     redis_password: str | None = setting(
         None,
         "Password of the Redis result backend, if its URL has none.",
         old="CELERY_REDIS_PASSWORD",
         secret=True,
-        ignored=IN_THE_URL,
     )
-    redis_client_name: str | None = setting(None, "Name that connections show in CLIENT LIST.", ignored=IN_THE_URL)
+    redis_client_name: str | None = setting(None, "Name that connections show in CLIENT LIST.")
     redis_max_connections: int | None = setting(
         None,
         "Connections that one process opens at most for results; None sets no limit.",
         old="CELERY_REDIS_MAX_CONNECTIONS",
-        ignored=IN_THE_URL,
+        minimum=1,
+        ignored="a process opens no more than it has threads that talk to Redis at the same time",
     )
     redis_socket_timeout: float | None = setting(
         120.0, "Seconds to wait for a reply.", old="CELERY_REDIS_SOCKET_TIMEOUT"
     )
     redis_socket_connect_timeout: float | None = setting(
         None,
-        "Seconds to wait for a connection; None means `redis_socket_timeout`.",
+        "Seconds to wait for a connection; None means `broker_connection_timeout`.",
         old="CELERY_REDIS_SOCKET_CONNECT_TIMEOUT",
-        ignored=IN_THE_URL,
     )
     redis_socket_keepalive: bool = setting(
-        False, "Turn on TCP keep-alive.", old="CELERY_REDIS_SOCKET_KEEPALIVE", ignored=IN_THE_URL
+        True, "TCP keep-alive: idle connections are checked.", old="CELERY_REDIS_SOCKET_KEEPALIVE", celery="False"
     )
     redis_retry_on_timeout: bool = setting(
         False,
-        "Repeat a command whose reply did not come in time.",
+        "Ask for a result once more when the reply did not come in time.",
         old="CELERY_REDIS_RETRY_ON_TIMEOUT",
         ignored=IN_THE_URL,
     )
@@ -170,11 +167,11 @@ class RedisSettings:
         old="CELERY_REDIS_BACKEND_USE_SSL",
     )
     redis_backend_health_check_interval: float | None = setting(
-        None, "Seconds a connection may be idle before it is checked with PING.", ignored=IN_THE_URL
+        None,
+        "Seconds a connection may be idle before it is checked, by TCP keep-alive; None leaves that to the system.",
     )
     redis_backend_credential_provider: Any = setting(
         None,
-        "Object of redis-py's class `CredentialProvider`, or its dotted name, for passwords that change.",
+        "Object of redis-py's class `CredentialProvider`, or the class or its dotted name, for passwords that change.",
         secret=True,
-        ignored=IN_THE_URL,
     )

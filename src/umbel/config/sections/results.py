@@ -125,19 +125,23 @@ class ResultDatabaseSettings:
         None, "URL of a SQL result backend, if `result_backend` is 'database'.", old="CELERY_RESULT_DBURI"
     )
     database_engine_options: dict[str, Any] = setting(
-        {"pool_pre_ping": True, "pool_recycle": 3600},
-        "Options of SQLAlchemy's `create_engine`.",
+        {},
+        "Options of SQLAlchemy's `create_engine`, beside Umbel's own. A broken connection is replaced without them.",
         old="CELERY_RESULT_ENGINE_OPTIONS",
-        ignored=OWN_ENGINE,
+        celery='{"pool_pre_ping": True, "pool_recycle": 3600}',
     )
     database_engine_callback: Callable[..., Any] | str | None = setting(
-        None, "Function called with each new SQLAlchemy engine.", old="DATABASE_ENGINE_CALLBACK", ignored=OWN_ENGINE
+        None,
+        "Function, or its dotted name, called with each new SQLAlchemy engine of the result backend.",
+        old="DATABASE_ENGINE_CALLBACK",
     )
     database_table_names: dict[str, Any] | None = setting(
-        None, "Names of the tables, by 'task' and 'group'.", old="CELERY_RESULT_DB_TABLENAMES", ignored=OWN_ENGINE
+        None, "Names of the tables, by 'task' and 'group'.", old="CELERY_RESULT_DB_TABLENAMES"
     )
     database_table_schemas: dict[str, Any] | None = setting(
-        None, "Schemas of the tables, by 'task' and 'group'.", old="DATABASE_TABLE_SCHEMAS", ignored=OWN_ENGINE
+        None,
+        "Schemas of the tables, by 'task' and 'group'; they must exist.",
+        old="DATABASE_TABLE_SCHEMAS",
     )
     database_create_tables_at_setup: bool = setting(
         True,
