@@ -14,9 +14,12 @@ from urllib.parse import quote
 from umbel import backends, brokers
 from umbel.codecs import accept_set
 from umbel.config import DEFAULT
+from umbel.config.loading import load_object
 from umbel.errors import ConfigurationError
+from umbel.failover import in_order
+from umbel.result_retrying import policy_of, repeat_calls
 from umbel.result_settings import database_options, redis_options, redis_timeout, redis_url
-from umbel.urls import normalise, scheme_of
+from umbel.urls import normalise, scheme_of, split
 
 if TYPE_CHECKING:
     from umbel.backends.base import Backend
@@ -43,12 +46,14 @@ def embedded_url() -> str:
 
 
 def broker_url(conf: Settings) -> str:
-    """The broker that ``conf`` names; several addresses are joined by ``;``."""
+    """The broker that ``conf`` names; several addresses, in the order in which to try them, are joined by ``;``.
+
+    Raises ConfigurationError for a ``broker_failover_strategy`` that cannot be used.
+    """
     url = conf.broker_write_url or conf.broker_url
-    if isinstance(url, (list, tuple)):
-        return ";".join(url)
     if url:
-        return url
+        several = split(url) if isinstance(url, str) else url
+        return ";".join(in_order(several, conf.broker_failover_strategy) if len(several) > 1 else several)
     if conf.broker_transport or conf.broker_host:
         user = quote(conf.broker_user or "", safe="")
         if conf.broker_password:
@@ -75,6 +80,9 @@ def open_broker(conf: Settings) -> Broker:
     transport = dict(conf.broker_transport_options)
     if conf.origin("broker_heartbeat") != DEFAULT:
         transport.setdefault("heartbeat", conf.broker_heartbeat)
+    if conf.broker_login_method:
+        transport.setdefault("login_method", conf.broker_login_method)
+    transport.setdefault("native_delayed_delivery_queue_type", conf.broker_native_delayed_delivery_queue_type)
     return brokers.open_broker(
         broker_url(conf),
         Options(
@@ -116,6 +124,7 @@ def open_backend(conf: Settings) -> Backend:
     if kind == "rpc":
         transport.setdefault("broker_url", broker_url(conf))
         transport.setdefault("broker_use_ssl", conf.broker_use_ssl or None)
+        transport.setdefault("login_method", conf.broker_login_method)
     elif kind in _REDIS:
         transport = redis_options(conf) | transport
         if timeout := redis_timeout(url, conf):
@@ -123,20 +132,39 @@ def open_backend(conf: Settings) -> Backend:
         url = redis_url(url, conf)
     elif kind in _DATABASES:
         transport = database_options(conf) | transport
-    return backends.open_backend(
-        url,
-        Options(
-            serializer=conf.result_serializer,
-            accept=accept_set(conf.result_accept_content or conf.accept_content),
-            compression=conf.result_compression,
-            expires=conf.result_expires or 0.0,
-            failure_expires=conf.result_failure_expires,
-            extended=conf.result_extended,
-            persistent=bool(conf.result_persistent),
-            connect_timeout=conf.broker_connection_timeout or 4.0,
-            key_prefix=str(transport.get("global_keyprefix") or conf.key_prefix),
-            ssl=conf.redis_backend_use_ssl if kind in _REDIS else None,
-            transport=transport,
-            **timeouts,
-        ),
+    options = Options(
+        serializer=conf.result_serializer,
+        accept=accept_set(conf.result_accept_content or conf.accept_content),
+        compression=conf.result_compression,
+        expires=conf.result_expires or 0.0,
+        failure_expires=conf.result_failure_expires,
+        extended=conf.result_extended,
+        persistent=bool(conf.result_persistent),
+        connect_timeout=conf.broker_connection_timeout or 4.0,
+        key_prefix=str(transport.get("global_keyprefix") or conf.key_prefix),
+        ssl=conf.redis_backend_use_ssl if kind in _REDIS else None,
+        transport=transport,
+        **timeouts,
+    )
+    own = _own_backend(conf, url)
+    backend = backends.open_backend(url, options) if own is None else own(normalise(url), options)
+    if policy := policy_of(conf, is_redis=kind in _REDIS):
+        repeat_calls(backend, policy)
+    return backend
+
+
+def _own_backend(conf: Settings, url: str) -> type[Backend] | None:
+    """The class that ``override_backends`` has for the scheme of ``url``. Raises ConfigurationError for one that is no
+    backend of Umbel's."""
+    from umbel.backends.base import Backend
+
+    own, scheme = conf.override_backends or {}, scheme_of(normalise(url))
+    named = own.get(scheme) or own.get(scheme.partition("+")[0])
+    if named is None:
+        return None
+    found: object = load_object(named) if isinstance(named, str) else named
+    if isinstance(found, type) and issubclass(found, Backend):
+        return found
+    raise ConfigurationError(
+        f"override_backends: {named!r} for {scheme}:// is no subclass of umbel.backends.base.Backend"
     )

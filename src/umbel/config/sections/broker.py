@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 from umbel.config.declaring import setting
-from umbel.config.unused import IN_THE_URL, NOT_YET
 
 
 class BrokerSettings:
@@ -46,13 +45,16 @@ class BrokerSettings:
         old="BROKER_USE_SSL",
     )
     broker_login_method: str | None = setting(
-        None, "SASL mechanism at RabbitMQ, such as 'EXTERNAL'.", old="BROKER_LOGIN_METHOD", ignored=NOT_YET
+        None,
+        "How to log in at RabbitMQ: 'PLAIN' (default; 'AMQPLAIN' means the same), or 'EXTERNAL', by the client's "
+        "certificate.",
+        old="BROKER_LOGIN_METHOD",
     )
     broker_failover_strategy: str | Callable[..., Any] | None = setting(
         None,
-        "Order in which several URLs are tried: 'round-robin', 'shuffle', or a function of the list.",
+        "Order in which several URLs are tried: 'round-robin' (default), 'shuffle', or a function of the list that "
+        "returns an iterator.",
         old="BROKER_FAILOVER_STRATEGY",
-        ignored=NOT_YET,
     )
     broker_heartbeat: float | None = setting(
         120, "Seconds between AMQP heartbeats; 0 or None turns them off.", old="BROKER_HEARTBEAT"
@@ -107,7 +109,6 @@ class BrokerSettings:
         "quorum",
         "RabbitMQ type of the queues that keep delayed messages: 'quorum' or 'classic'.",
         old="BROKER_NATIVE_DELAYED_DELIVERY_QUEUE_TYPE",
-        ignored="every broker keeps delayed tasks, on queues of its own",
     )
 
 
@@ -157,9 +158,8 @@ class RedisSettings:
     )
     redis_retry_on_timeout: bool = setting(
         False,
-        "Ask for a result once more when the reply did not come in time.",
+        "Ask for a result once more when the reply did not come in time, or the connection was lost.",
         old="CELERY_REDIS_RETRY_ON_TIMEOUT",
-        ignored=IN_THE_URL,
     )
     redis_backend_use_ssl: dict[str, Any] | bool | None = setting(
         None,

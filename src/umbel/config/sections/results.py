@@ -5,7 +5,7 @@ from math import inf
 from typing import Any
 
 from umbel.config.declaring import setting
-from umbel.config.unused import NO_DRIVER, ONE_DEADLINE, OWN_ENGINE
+from umbel.config.unused import NO_DRIVER
 
 
 class ResultSettings:
@@ -75,29 +75,26 @@ class ResultSettings:
     )
     result_backend_always_retry: bool = setting(
         False,
-        "Try again when the result backend has a passing fault.",
+        "Ask the result backend again after a passing fault, for states and saved groups as well; without it only "
+        "waiting for results and storing them are repeated.",
         old="CELERY_RESULT_BACKEND_ALWAYS_RETRY",
-        ignored=ONE_DEADLINE,
     )
     result_backend_max_retries: float = setting(
         inf,
-        "Attempts before a fault of the result backend is given up.",
+        "Attempts after the first until `result_backend_always_retry` gives up.",
         old="CELERY_RESULT_BACKEND_MAX_RETRIES",
-        ignored=ONE_DEADLINE,
     )
     result_backend_base_sleep_between_retries_ms: int = setting(
         10,
-        "First pause between such attempts, in milliseconds.",
+        "First pause between such attempts, in milliseconds; it doubles, and each is a random part of it.",
         old="CELERY_RESULT_BACKEND_BASE_SLEEP_BETWEEN_RETRIES_MS",
         minimum=0,
-        ignored=ONE_DEADLINE,
     )
     result_backend_max_sleep_between_retries_ms: int = setting(
         10000,
         "Longest pause between such attempts, in milliseconds.",
         old="CELERY_RESULT_BACKEND_MAX_SLEEP_BETWEEN_RETRIES_MS",
         minimum=0,
-        ignored=ONE_DEADLINE,
     )
     result_backend_thread_safe: bool = setting(
         False,
@@ -147,7 +144,7 @@ class ResultDatabaseSettings:
         True,
         "Create missing tables at start, not when the first result is stored.",
         old="DATABASE_CREATE_TABLES_AT_SETUP",
-        ignored=OWN_ENGINE,
+        ignored="tables are made by whoever needs them first, where they are missing",
     )
     database_short_lived_sessions: bool = setting(
         False,
