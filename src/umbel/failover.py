@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from umbel.config.loading import load_object
 from umbel.errors import ConfigurationError
@@ -32,7 +32,8 @@ def in_order(urls: Sequence[str], strategy: str | Callable[..., Any] | None) -> 
         raise ConfigurationError(
             f"broker_failover_strategy must be 'round-robin', 'shuffle' or a function, not {strategy!r}"
         )
-    drawn = list(dict.fromkeys(islice(function(list(given)), _DRAWS * len(given))))
+    order: Iterable[str] = cast("Strategy", function)(list(given))
+    drawn = list(dict.fromkeys(islice(order, _DRAWS * len(given))))
     if unknown := [url for url in drawn if url not in given]:
         raise ConfigurationError(f"broker_failover_strategy returned {len(unknown)} addresses that were not given")
     return drawn + [url for url in given if url not in drawn]

@@ -6,7 +6,9 @@ With nothing configured both are one SQLite file: ``umbel.db`` in the directory 
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -19,12 +21,15 @@ from umbel.errors import ConfigurationError
 from umbel.failover import in_order
 from umbel.result_retrying import policy_of, repeat_calls
 from umbel.result_settings import database_options, redis_options, redis_timeout, redis_url
-from umbel.urls import normalise, scheme_of, split
+from umbel.transport_options import warn_of_unused
+from umbel.urls import normalise, redact, scheme_of, split
 
 if TYPE_CHECKING:
     from umbel.backends.base import Backend
     from umbel.brokers.base import Broker
     from umbel.config import Settings
+
+log = logging.getLogger("umbel.config")
 
 HOME = "UMBEL_HOME"
 DISABLED = "disabled://"
@@ -50,7 +55,7 @@ def broker_url(conf: Settings) -> str:
 
     Raises ConfigurationError for a ``broker_failover_strategy`` that cannot be used.
     """
-    url = conf.broker_write_url or conf.broker_url
+    url = conf.broker_write_url or conf.broker_url or conf.broker_read_url
     if url:
         several = split(url) if isinstance(url, str) else url
         return ";".join(in_order(several, conf.broker_failover_strategy) if len(several) > 1 else several)
@@ -76,7 +81,8 @@ def open_broker(conf: Settings) -> Broker:
     """The application's broker; nothing is connected yet. Raises ConfigurationError, MissingExtra."""
     from umbel.brokers.base import Options
 
-    timeout = conf.publish_timeout
+    timeout, url = conf.publish_timeout, broker_url(conf)
+    _warn(conf, url)
     transport = dict(conf.broker_transport_options)
     if conf.origin("broker_heartbeat") != DEFAULT:
         transport.setdefault("heartbeat", conf.broker_heartbeat)
@@ -84,7 +90,7 @@ def open_broker(conf: Settings) -> Broker:
         transport.setdefault("login_method", conf.broker_login_method)
     transport.setdefault("native_delayed_delivery_queue_type", conf.broker_native_delayed_delivery_queue_type)
     return brokers.open_broker(
-        broker_url(conf),
+        url,
         Options(
             publish_timeout=timeout,
             connect_timeout=min(conf.broker_connection_timeout or timeout, timeout),
@@ -97,6 +103,16 @@ def open_broker(conf: Settings) -> Broker:
             transport=transport,
         ),
     )
+
+
+def _warn(conf: Settings, url: str) -> None:
+    """Log what was set for the broker at ``url`` and has no effect."""
+    warn_of_unused(scheme_of(normalise(url)), conf.broker_transport_options)
+    read = conf.broker_read_url
+    if read and set(split(read) if isinstance(read, str) else read) != set(split(url)):
+        log.warning(
+            "no effect in Umbel: setting=broker_read_url reason='a worker consumes where it publishes: %s'", redact(url)
+        )
 
 
 def backend_url(conf: Settings) -> str:
@@ -125,6 +141,8 @@ def open_backend(conf: Settings) -> Backend:
         transport.setdefault("broker_url", broker_url(conf))
         transport.setdefault("broker_use_ssl", conf.broker_use_ssl or None)
         transport.setdefault("login_method", conf.broker_login_method)
+        if conf.result_cache_max >= 0:
+            transport.setdefault("cache_max", conf.result_cache_max or sys.maxsize)
     elif kind in _REDIS:
         transport = redis_options(conf) | transport
         if timeout := redis_timeout(url, conf):

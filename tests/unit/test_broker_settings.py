@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,9 +18,11 @@ from umbel.backends.base import Backend, Meta
 from umbel.backends.memory import MemoryBackend
 from umbel.brokers.amqp.addresses import addresses
 from umbel.brokers.base import Options
+from umbel.config import Settings
 from umbel.errors import ConfigurationError, OperationalError
 from umbel.failover import in_order
 from umbel.opening import broker_url, open_backend, open_broker
+from umbel.transport_options import unused
 
 URLS = ["amqp://a", "amqp://b", "amqp://c"]
 
@@ -173,3 +176,58 @@ def test_a_store_that_comes_back_is_not_noticed(private_server: Callable[[str], 
     assert backend.restore_group("g") == [2]
     starting.join()
     backend.close()
+
+
+@pytest.mark.parametrize(("kept", "cache_max"), [(-1, None), (0, sys.maxsize), (7, 7)])
+def test_how_many_results_of_rpc_are_kept(kept: int, cache_max: int | None) -> None:
+    backend = open_backend(app(broker_url="amqp://host", result_backend="rpc://", result_cache_max=kept).conf)
+    assert backend.options.transport.get("cache_max") == cache_max
+
+
+# -- other names -----------------------------------------------------------------------------------
+
+
+def test_a_url_for_reading_alone_is_the_brokers() -> None:
+    assert broker_url(app(broker_read_url="memory://r").conf) == "memory://r"
+    assert broker_url(app(broker_read_url="memory://r", broker_url="memory://b").conf) == "memory://b"
+    assert broker_url(app(broker_write_url="memory://w", broker_url="memory://b").conf) == "memory://w"
+
+
+def test_the_type_of_the_queues_with_delayed_tasks_reaches_the_driver() -> None:
+    settings = {"broker_url": "amqp://host", "broker_native_delayed_delivery_queue_type": "classic"}
+    assert open_broker(app(**settings).conf).options.transport["native_delayed_delivery_queue_type"] == "classic"
+
+
+def test_celerys_variable_for_revoked_tasks() -> None:
+    assert Settings(environ={"CELERY_WORKER_REVOKE_EXPIRES": "10800"}).task_revoke_expires == 10800
+
+
+# -- what has no effect ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "told"),
+    [
+        ("redis://", {"visibility_timeout": 3600, "client_name": "n", "global_keyprefix": "p"}, ["visibility_timeout"]),
+        ("rediss://", {"fanout_prefix": True, "fanout_patterns": False}, ["fanout_patterns"]),
+        (
+            "amqps://",
+            {"confirm_publish": True, "queue_type": "quorum", "visibility_timeout": 1},
+            ["visibility_timeout"],
+        ),
+        ("postgresql://h/d", {"statement_timeout": 3, "priority_steps": [1]}, ["priority_steps"]),
+        ("third-party://", {"anything": 1}, []),
+    ],
+)
+def test_options_of_the_transport_that_nothing_uses_are_told(
+    url: str, options: dict[str, Any], told: list[str]
+) -> None:
+    assert list(unused(url.partition(":")[0], options)) == told
+
+
+def test_what_has_no_effect_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    options = {"polling_interval": 1.0}
+    open_broker(app(broker_url="memory://w", broker_read_url="memory://r", broker_transport_options=options).conf)
+    texts = [record.getMessage() for record in caplog.records]
+    assert any("'polling_interval'" in text and "woken" in text for text in texts)
+    assert any("broker_read_url" in text for text in texts)

@@ -1,6 +1,5 @@
 """Why settings of Celery have no effect in Umbel, where several share the reason."""
 
-NOT_YET = "not used yet"
 NO_DRIVER = "Umbel has no driver for this system"
 NO_SCHEDULER = "there is no scheduler of periodic tasks yet"
 NO_EVENTS = "workers and clients publish no events yet"

@@ -12,6 +12,7 @@ from typing import Any
 
 import pika
 from msgspec import Struct
+from pika.credentials import ExternalCredentials
 
 from umbel.brokers import tls
 from umbel.brokers.base import Options
@@ -58,7 +59,7 @@ class Address(Struct, frozen=True):
 
     def _credentials(self) -> Any:
         if self.external:
-            return pika.credentials.ExternalCredentials()
+            return ExternalCredentials()
         return pika.PlainCredentials(self.username, self.password)
 
     def _server_name(self) -> str:

@@ -17,10 +17,13 @@ class BrokerSettings:
         celery="amqp on localhost",
     )
     broker_read_url: str | list[str] | None = setting(
-        None, "URL for consuming, if it differs from `broker_url`.", old="BROKER_READ_URL"
+        None,
+        "URL of the broker where neither `broker_write_url` nor `broker_url` is set. A worker consumes where it "
+        "publishes: what follows a task is sent in the step that acknowledges it.",
+        old="BROKER_READ_URL",
     )
     broker_write_url: str | list[str] | None = setting(
-        None, "URL for publishing, if it differs from `broker_url`.", old="BROKER_WRITE_URL"
+        None, "URL of the broker, before `broker_url`; for workers as well.", old="BROKER_WRITE_URL"
     )
     broker_transport: str | None = setting(
         None,

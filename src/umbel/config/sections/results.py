@@ -56,10 +56,10 @@ class ResultSettings:
     )
     result_cache_max: int = setting(
         -1,
-        "Results that a client remembers; -1 remembers none, 0 all of them.",
+        "Results that came by `rpc://` and that a client keeps until they are asked for; 0 keeps all, -1 means 50,000. "
+        "Those of other stores are kept by the objects that were asked for them.",
         old="CELERY_MAX_CACHED_RESULTS",
         minimum=-1,
-        ignored="results are kept by the objects that were asked for them",
     )
     result_chord_join_timeout: float = setting(
         3.0,
