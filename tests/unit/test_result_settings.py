@@ -19,6 +19,7 @@ from umbel.backends.sql import SQLBackend
 from umbel.brokers.redis.server import Server
 from umbel.errors import BrokerError, ConfigurationError
 from umbel.opening import open_backend, open_broker
+from umbel.testing import start_worker
 
 ENGINES: list[Any] = []
 
@@ -213,3 +214,30 @@ def test_tables_have_the_names_and_schemas_of_settings(system: str, fresh_url: C
         each.forget(["1"])
         each.close()
     engine.dispose()
+
+
+@pytest.mark.parametrize("at_setup", [True, False])
+def test_a_worker_creates_the_tables_at_its_start(tmp_path: Path, at_setup: bool) -> None:
+    path = tmp_path / "r.db"
+    app = Umbel(
+        "settings",
+        set_as_current=False,
+        broker_url="memory://tables",
+        result_backend=f"sqlite:///{path}",
+        database_create_tables_at_setup=at_setup,
+    )
+    with start_worker(app, perform_ping_check=False):
+        engine = sqlalchemy.create_engine(f"sqlite:///{path}")
+        found = sqlalchemy.inspect(engine).get_table_names()
+        engine.dispose()
+    assert ("celery_taskmeta" in found) is at_setup
+    app.close()
+
+
+def test_a_worker_says_that_it_may_not_create_tables(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    result_backend = f"sqlite:///{tmp_path}/none/r.db"
+    app = Umbel("settings", set_as_current=False, broker_url="memory://tables", result_backend=result_backend)
+    with start_worker(app, perform_ping_check=False):
+        pass
+    assert "the result store is not ready" in caplog.text
+    app.close()

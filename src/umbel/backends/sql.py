@@ -63,6 +63,10 @@ class SQLBackend(Backend):
             self.table.set_up(link)
             yield link
 
+    def prepare(self) -> None:
+        with self._link():
+            pass
+
     # -- encoding --
 
     def encode(self, meta: Meta, *, reply_to: str = "", correlation_id: str = "") -> Result:

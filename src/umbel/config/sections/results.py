@@ -142,9 +142,9 @@ class ResultDatabaseSettings:
     )
     database_create_tables_at_setup: bool = setting(
         True,
-        "Create missing tables at start, not when the first result is stored.",
+        "A worker creates missing tables when it starts, and says so in the log where it may not; otherwise they are "
+        "created when the first result is stored or asked for.",
         old="DATABASE_CREATE_TABLES_AT_SETUP",
-        ignored="tables are made by whoever needs them first, where they are missing",
     )
     database_short_lived_sessions: bool = setting(
         False,
