@@ -146,11 +146,13 @@ def server_of(
         client_name=str(options.get("client_name") or ""),
         credentials=_provider(options.get("credential_provider")),
         keepalive=str(options.get("socket_keepalive", True)).lower() not in _OFF,
-        health_check_interval=math.ceil(_number(options, "health_check_interval", url)),
+        health_check_interval=min(_MOST_IDLE, math.ceil(_number(options, "health_check_interval", url))),
         keepalive_options=transport.get("socket_keepalive_options") or {},
     )
 
 
+_MOST_IDLE = 32767
+"""Seconds, the most that Linux takes."""
 _OFF = frozenset({"false", "0", "no", "off", "none"})
 
 
