@@ -88,7 +88,8 @@ def open_broker(conf: Settings) -> Broker:
         transport.setdefault("heartbeat", conf.broker_heartbeat)
     if conf.broker_login_method:
         transport.setdefault("login_method", conf.broker_login_method)
-    transport.setdefault("native_delayed_delivery_queue_type", conf.broker_native_delayed_delivery_queue_type)
+    if conf.origin("broker_native_delayed_delivery_queue_type") != DEFAULT:
+        transport.setdefault("native_delayed_delivery_queue_type", conf.broker_native_delayed_delivery_queue_type)
     return brokers.open_broker(
         url,
         Options(
