@@ -189,6 +189,7 @@ class PrivateServer:
     def __init__(self, record: Record) -> None:
         self._record = record
         self._instance = record.instance
+        self.server = record.instance.server
         self.url = record.instance.server.url
         self.port = record.instance.server.port
         self.home = record.instance.server.home

@@ -51,7 +51,8 @@ class SecuredRedis(Redis):
 
 
 class SecuredRabbitMQ(RabbitMQ):
-    """Reached over TLS as well; a client that shows a certificate must show one of the server's authority."""
+    """Reached over TLS as well; a client that shows a certificate must show one of the server's authority, and can log
+    in by it alone (EXTERNAL), as the user of its common name."""
 
     name = "rabbitmq-secured"
     packages = ("rabbitmq-server", "openssl")
@@ -66,6 +67,7 @@ class SecuredRabbitMQ(RabbitMQ):
         super().prepare()
         tls = self.home / "tls"
         certificates.make(self.program("openssl"), tls)
+        (self.home / "enabled_plugins").write_text("[rabbitmq_auth_mechanism_ssl].\n")
         with (self.home / "rabbitmq.conf").open("a") as settings:
             settings.write(
                 f"listeners.ssl.1 = 127.0.0.1:{self.ports['tls']}\n"
@@ -74,7 +76,18 @@ class SecuredRabbitMQ(RabbitMQ):
                 f"ssl_options.keyfile = {tls}/server.key\n"
                 "ssl_options.verify = verify_peer\n"
                 "ssl_options.fail_if_no_peer_cert = false\n"
+                "auth_mechanisms.1 = PLAIN\n"
+                "auth_mechanisms.2 = EXTERNAL\n"
+                "ssl_cert_login_from = common_name\n"
             )
+
+    def add_user(self, name: str) -> None:
+        """Create a user without a password, who may do everything. Raises ServiceError."""
+        self._evaluate(
+            f'ok = rabbit_auth_backend_internal:add_user(<<"{name}">>, <<>>, <<"guest">>), '
+            f'ok = rabbit_auth_backend_internal:set_permissions(<<"{name}">>, <<"/">>, <<".*">>, <<".*">>, <<".*">>, '
+            f'<<"guest">>)'
+        )
 
     def probe(self) -> None:
         super().probe()

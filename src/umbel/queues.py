@@ -57,6 +57,12 @@ class Queue(Struct, frozen=True):
         return self.routing_key or self.name
 
 
+def worker_direct(node: str) -> Queue:
+    """The queue of one worker's own, by its node name (``w1@host``), which it consumes with the setting
+    ``worker_direct``."""
+    return Queue(name=f"{node}.dq2", exchange=Exchange("C.dq2"), routing_key=node)
+
+
 def broadcast(name: str) -> Queue:
     """A queue of one worker's own, bound to the fan-out exchange ``name``: every worker gets every message."""
     return Queue(

@@ -79,7 +79,12 @@ def redact(url: str) -> str:
     Never fails, also takes several addresses joined by ``;``, and hides too much rather than too little when a
     password has characters in it that should have been quoted.
     """
-    return ";".join(_redact_one(part) for part in re.split(r";(?=[A-Za-z][A-Za-z0-9+.\-]*://)", url))
+    return ";".join(_redact_one(part) for part in split(url))
+
+
+def split(url: str) -> list[str]:
+    """The addresses that ``;`` joins in ``url``."""
+    return re.split(r";(?=[A-Za-z][A-Za-z0-9+.\-]*://)", url)
 
 
 def _redact_one(url: str) -> str:

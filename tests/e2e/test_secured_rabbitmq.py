@@ -59,6 +59,28 @@ def test_a_message_with_a_client_certificate(server: PrivateServer, connect: Con
     carry_message(connect(**files(server, client="client"), cert_reqs="required", check_hostname=True))
 
 
+def test_a_login_by_the_client_certificate_alone(server: PrivateServer) -> None:
+    """``broker_login_method``: the user is the common name in the certificate."""
+    server.server.add_user("umbel client")
+    url = server.url.replace("guest:guest@", "")
+    app = Umbel(
+        "external",
+        set_as_current=False,
+        broker_url=url,
+        broker_login_method="EXTERNAL",
+        broker_use_ssl=files(server, client="client"),
+    )
+    carry_message(app.broker)
+    app.close()
+    without = Umbel(
+        "none", set_as_current=False, broker_url=url, broker_login_method="EXTERNAL", broker_use_ssl=files(server)
+    )
+    with pytest.raises(BrokerError) as caught:
+        without.broker.size("q")
+    one_line(caught.value, "refuses the login")
+    without.close()
+
+
 def test_tls_by_the_option_alone(server: PrivateServer, connect: Connect) -> None:
     """A plain URL and TLS options, as Celery has it."""
     carry_message(connect(server.url.replace("amqps", "amqp"), **files(server)))

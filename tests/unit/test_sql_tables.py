@@ -16,10 +16,13 @@ import pytest
 
 from umbel.backends.base import Meta, Options
 from umbel.backends.sql import SQLBackend
+from umbel.brokers.base import Settlement
 from umbel.brokers.sql import SQLBroker
 from umbel.brokers.sql.database import database_url
 from umbel.brokers.sql.tables import VERSION
 from umbel.errors import BrokerError, ConfigurationError, ContentDisallowed
+from umbel.message import Headers, Message, encode_headers, new_id
+from umbel.queues import Queue
 
 VECTORS = json.loads((Path(__file__).parents[1] / "data/wire/sql_results.json").read_text())
 PUBLISH = """
@@ -182,7 +185,27 @@ def test_equal_databases_are_known_by_any_spelling_of_their_url(path: Path) -> N
     assert broker.stores_results_of(SQLBackend(f"db+sqlite:///{path.parent}/./{path.name}"))
     assert not broker.stores_results_of(SQLBackend(f"sqlite:///{path}.other"))
     renamed = SQLBackend(f"sqlite:///{path}", Options(transport={"table_names": {"task": "mine"}}))
-    assert not broker.stores_results_of(renamed)
+    assert broker.stores_results_of(renamed)
+    attached = SQLBackend(f"sqlite:///{path}", Options(transport={"table_schemas": {"task": "other"}}))
+    assert not broker.stores_results_of(attached)
+
+
+def test_results_in_other_tables_are_settled_with_their_task(path: Path) -> None:
+    broker = SQLBroker(f"sqlite:///{path}")
+    backend = SQLBackend(f"sqlite:///{path}", Options(transport={"table_names": {"task": "mine"}}))
+    assert broker.stores_results_of(backend)
+    task_id = new_id()
+    headers = encode_headers(Headers(task="t", id=task_id))
+    broker.publish([Message(id=task_id, task="t", queue="q", headers=headers, body=b"[]")])
+    consumer = broker.consumer([Queue("q")], name="n")
+    (delivery,) = consumer.receive(1, 5.0)
+    result = backend.encode(Meta(task_id=task_id, status="SUCCESS", result=2))
+    consumer.settle([Settlement(delivery, result=result)], 0)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT task_id FROM mine").fetchall() == [(task_id,)]
+    assert backend.get([task_id])[task_id].result == 2
+    for each in (consumer, broker, backend):
+        each.close()
 
 
 def test_tables_may_have_other_names(path: Path) -> None:

@@ -143,6 +143,10 @@ class Backend(ABC):
         Tried once, for at most ``timeout`` seconds; None: the driver's own limit.
         """
 
+    def prepare(self) -> None:  # noqa: B027 - few prepare
+        """Make what is missing before anything can be stored, such as tables. Called by a worker at its start; who is
+        not prepared does it when it is needed. Raises as ``store``."""
+
     @abstractmethod
     def encode(self, meta: Meta, *, reply_to: str = "", correlation_id: str = "") -> Result:
         """Encode for storing; pure. Raises EncodeError when ``result`` cannot be serialized."""

@@ -33,8 +33,8 @@ _encoder = msgspec.msgpack.Encoder()
 class SQLBackend(Backend):
     """See the module's docstring.
 
-    Of ``options.transport``: ``table_names`` and ``table_schemas`` (by ``task`` and ``group``), ``engine_options``
-    for SQLAlchemy's ``create_engine``. What Celery's tables have no column for (group and parent ids) is not kept.
+    Of ``options.transport``: ``table_names`` and ``table_schemas`` (by ``task`` and ``group``), and what ``Database``
+    takes. What Celery's tables have no column for (group and parent ids) is not kept.
     """
 
     features = Features(chords=True)
@@ -51,8 +51,8 @@ class SQLBackend(Backend):
             transport=transport,
         )
         names, schemas = transport.get("table_names"), transport.get("table_schemas")
-        self.standard = not names and not schemas
-        """Whether the tables have their usual names."""
+        self.attached = bool(schemas) and self.database.kind == "sqlite"
+        """Whether the tables are in another file, which only the engine of this backend knows."""
         self.table = ResultTable(self.database.kind, names, schemas)
         self.chords = ChordTable(self.database.kind)
         self._watcher = Watcher(self.database, self.table, self._meta)
@@ -62,6 +62,10 @@ class SQLBackend(Backend):
         with self.database.borrowed() as link:
             self.table.set_up(link)
             yield link
+
+    def prepare(self) -> None:
+        with self._link():
+            pass
 
     # -- encoding --
 

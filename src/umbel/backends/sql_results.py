@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from umbel.backends.base import Result
 from umbel.brokers.sql.arrays import spread
@@ -45,6 +45,7 @@ _POSTGRESQL_TYPES = (
 )
 _Blob = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 _LongText = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+_DIALECTS: Mapping[Kind, Any] = {"sqlite": sqlite.dialect, "postgresql": postgresql.dialect, "mysql": mysql.dialect}
 _decoder = msgspec.msgpack.Decoder(list[Any])
 Columns = tuple[Any, ...]
 Stand = tuple[str, Any]
@@ -75,13 +76,20 @@ class ResultTable:
         self._kind = kind
         names, schemas = names or {}, schemas or {}
         self.metadata = sa.MetaData()
-        self._sequences = [sa.Sequence("task_id_sequence"), sa.Sequence("taskset_id_sequence")]
-        self.tasks = self._task_table(names.get("task", "celery_taskmeta"), schemas.get("task"))
-        self.groups = self._group_table(names.get("group", "celery_tasksetmeta"), schemas.get("group"))
+        self._sequences = [
+            sa.Sequence("task_id_sequence", schema=schemas.get("task")),
+            sa.Sequence("taskset_id_sequence", schema=schemas.get("group")),
+        ]
+        self._tasks = self._task_table(names.get("task") or "celery_taskmeta", schemas.get("task"))
+        self._groups = self._group_table(names.get("group") or "celery_tasksetmeta", schemas.get("group"))
+        quoting = _DIALECTS[kind]().identifier_preparer
+        self.tasks, self.groups = quoting.format_table(self._tasks), quoting.format_table(self._groups)
+        """The tables as they are named in statements."""
+        self._sequence_names = {t: quoting.format_sequence(s) for t, s in zip(self._both, self._sequences, strict=True)}
         self.mark = "?" if kind == "sqlite" else "%s"
         self._is_set_up = False
         self._guard = threading.Lock()
-        self._numbered: dict[str, str] = {}
+        self._numbered: dict[sa.Table, str] = {}
 
     def _task_table(self, name: str, schema: str | None) -> sa.Table:
         return sa.Table(
@@ -124,7 +132,7 @@ class ResultTable:
     @property
     def channel(self) -> str:
         """The channel on which PostgreSQL tells of new results."""
-        return f"umbel_results_{self.tasks.name}"
+        return f"umbel_results_{self._tasks.name}"
 
     def set_up(self, link: Link) -> None:
         """Create the tables unless they exist; once per object, and not inside a transaction."""
@@ -132,23 +140,28 @@ class ResultTable:
             return
         with self._guard:
             if not self._is_set_up:
-                create_missing(link, self.metadata, "umbel_results", str(self.tasks), self._sequences)
-                create_missing(link, self.metadata, "umbel_results", str(self.groups), self._sequences)
-                self._numbered = {name: self._numbering(link, name) for name in (self.tasks.name, self.groups.name)}
+                for table in self._both:
+                    create_missing(link, self.metadata, "umbel_results", table.key, self._sequences)
+                self._numbered = {table: self._numbering(link, table) for table in self._both}
                 self._is_set_up = True
 
-    def _numbering(self, link: Link, table: str) -> str:
+    @property
+    def _both(self) -> tuple[sa.Table, sa.Table]:
+        return self._tasks, self._groups
+
+    def _numbering(self, link: Link, table: sa.Table) -> str:
         """Where the next ``id`` comes from: "" from the table itself, or the call of the sequence beside it."""
-        sequence = "taskset_id_sequence" if table == self.groups.name else "task_id_sequence"
+        sequence = self._sequence_names[table]
         if self._kind == "postgresql":
             return f"nextval('{sequence}')"
         if self._kind == "sqlite":
             return ""
         sql = (
             "SELECT extra FROM information_schema.columns"
-            " WHERE table_schema = DATABASE() AND table_name = %s AND column_name = 'id'"
+            " WHERE table_schema = COALESCE(%s, DATABASE()) AND table_name = %s AND column_name = 'id'"
         )
-        return "" if "auto_increment" in str(link.value(sql, (table,))).lower() else f"nextval({sequence})"
+        extra = link.value(sql, (table.schema, table.name))
+        return "" if "auto_increment" in str(extra).lower() else f"nextval({sequence})"
 
     # -- writing --
 
@@ -172,7 +185,7 @@ class ResultTable:
             link.run(self._upsert(f"VALUES {every}"), [value for row in part for value in row])
 
     def _upsert(self, values: str) -> str:
-        table, numbering = str(self.tasks), self._numbered[self.tasks.name]
+        table, numbering = self.tasks, self._numbered[self._tasks]
         columns = ", ".join(WRITTEN)
         insert = (
             f"INSERT INTO {table} ({'id, ' if numbering else ''}{columns}) "
@@ -187,7 +200,7 @@ class ResultTable:
 
     def save_group(self, link: Link, group_id: str, document: bytes, moment: str) -> None:
         """Store a group's structure, replacing what was there."""
-        table, numbering = str(self.groups), self._numbered[self.groups.name]
+        table, numbering = self.groups, self._numbered[self._groups]
         with link.transaction():
             link.run(f"DELETE FROM {table} WHERE taskset_id = {self.mark}", (group_id,))
             columns = f"{'id, ' if numbering else ''}taskset_id, result, date_done"

@@ -27,6 +27,7 @@ CELERY_VARIABLES = {
     "CELERY_BROKER_READ_URL": "broker_read_url",
     "CELERY_BROKER_WRITE_URL": "broker_write_url",
     "CELERY_RESULT_BACKEND": "result_backend",
+    "CELERY_WORKER_REVOKE_EXPIRES": "task_revoke_expires",
 }
 """Variables that Celery reads from the environment; the ``UMBEL_`` name of a setting goes before them."""
 

@@ -1,11 +1,7 @@
 """Why settings of Celery have no effect in Umbel, where several share the reason."""
 
-NOT_YET = "not used yet"
 NO_DRIVER = "Umbel has no driver for this system"
 NO_SCHEDULER = "there is no scheduler of periodic tasks yet"
 NO_EVENTS = "workers and clients publish no events yet"
 NO_REPLIES = "remote control has no replies yet, so it needs no queues"
 NO_SIGNATURES = "messages cannot be signed yet"
-OWN_ENGINE = "not used yet: tables have Celery's names, and the engine has Umbel's own options"
-IN_THE_URL = "not used yet: options of a connection are given in its URL"
-ONE_DEADLINE = "what cannot be reached is tried again until the one deadline, `publish_timeout` or `timeout`"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from umbel.bootsteps import Blueprint, StartStopStep
-from umbel.errors import OperationalError, StepError
+from umbel.errors import OperationalError, StepError, UmbelError
 from umbel.routing import own_side
 from umbel.worker.autoscale import Autoscaling
 from umbel.worker.link import Link
@@ -90,8 +90,16 @@ class WorkerConsumer:
 
     async def start(self) -> None:
         """Start the steps. Raises StepError, and OperationalError when no link can be had."""
+        if self.app.conf.database_create_tables_at_setup:
+            await asyncio.to_thread(self._prepare_results)
         async with self._changing:
             await self._start()
+
+    def _prepare_results(self) -> None:
+        try:
+            self.app.backend.prepare()
+        except UmbelError as error:
+            logger.warning("the result store is not ready: %s", error)
 
     async def _start(self) -> None:
         await self.blueprint.start(self)

@@ -23,8 +23,10 @@ from umbel.bootsteps.hooks import PATIENCE
 from umbel.executors.board import Board
 from umbel.executors.lanes import find_lanes
 from umbel.limits.rates import RateLimits
+from umbel.queues import worker_direct
 from umbel.signals import celeryd_after_setup, celeryd_init, worker_init, worker_shutdown, worker_shutting_down
 from umbel.worker.components import STEPS
+from umbel.worker.deduplication import DoneBefore
 from umbel.worker.ending_tasks import TaskEnder
 from umbel.worker.flow import Flow
 from umbel.worker.heap import share_one_heap
@@ -99,6 +101,8 @@ class Worker:
         self.first_size = self.size if self.bounds is None else self.size.part(self.bounds.clamp(0))
         self.concurrency = self.size.processes * self.size.lanes
         self.queues = app.consume_queues(queues, exclude)
+        if conf.worker_direct:
+            self.queues = [*self.queues, worker_direct(hostname)]
         self.grace = grace if grace is not None else conf.worker_shutdown_grace
         self.exit_code = 0
         self.started_at = time.monotonic()
@@ -111,6 +115,8 @@ class Worker:
         )
         self.hard_limits = HardLimits(app, self.flow, self.board, self._executors, self.ender, self.call_soon, hostname)
         self.flow.expect_hard_limits(self.hard_limits.expect)
+        if conf.worker_deduplicate_successful_tasks:
+            self.flow.gates.add(DoneBefore(app))
         self.rates = RateLimits(app, self.flow.gates, self.flow.intake.refused)
         self.steps: list[StartStopStep] = []
         self.hooks = HookThread("umbel-steps")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pika
 from msgspec import Struct
+from pika.credentials import ExternalCredentials
 
 from umbel.brokers import tls
 from umbel.brokers.base import Options
@@ -24,7 +25,7 @@ _TLS_NAMES = tls.NAMES | {"server_hostname"}
 
 
 class Address(Struct, frozen=True):
-    """One server. ``shown`` has no password and is fit for errors."""
+    """One server. ``shown`` has no password and is fit for errors; ``external``: the client's certificate logs in."""
 
     host: str
     port: int
@@ -34,6 +35,7 @@ class Address(Struct, frozen=True):
     shown: str
     heartbeat: int
     tls: Mapping[str, Any] | None = None
+    external: bool = False
 
     def parameters(self, timeout: float, name: str) -> pika.ConnectionParameters:
         """pika's form; ``timeout`` in seconds bounds the whole opening, ``name`` is shown by the broker's tools.
@@ -45,7 +47,7 @@ class Address(Struct, frozen=True):
             host=self.host,
             port=self.port,
             virtual_host=self.vhost,
-            credentials=pika.PlainCredentials(self.username, self.password),
+            credentials=self._credentials(),
             heartbeat=self.heartbeat,
             connection_attempts=1,
             socket_timeout=timeout,
@@ -54,6 +56,11 @@ class Address(Struct, frozen=True):
             client_properties={"connection_name": name, "product": "Umbel"},
             ssl_options=secured,
         )
+
+    def _credentials(self) -> Any:
+        if self.external:
+            return ExternalCredentials()
+        return pika.PlainCredentials(self.username, self.password)
 
     def _server_name(self) -> str:
         return (self.tls or {}).get("server_hostname") or self.host
@@ -82,7 +89,15 @@ def _address(url: str, options: Options) -> Address:
         shown=f"amqp{'s' if encrypted is not None else ''}://{parts.username or 'guest'}@{host}:{port}/{parts.path}",
         heartbeat=seconds,
         tls=encrypted,
+        external=_is_external(parts.query.get("login_method") or options.transport.get("login_method"), url),
     )
+
+
+def _is_external(method: Any, url: str) -> bool:
+    name = str(method or "PLAIN").upper()
+    if name not in ("PLAIN", "AMQPLAIN", "EXTERNAL"):
+        raise ConfigurationError(f"the login method of {redact(url)!r} is PLAIN or EXTERNAL, not {method!r}")
+    return name == "EXTERNAL"
 
 
 def _tls(given: Mapping[str, Any] | bool | None, scheme: bool, url: str) -> Mapping[str, Any] | None:

@@ -7,13 +7,16 @@ Understands the URLs of Celery's Redis transport: ``redis://``, ``rediss://`` wi
 
 from __future__ import annotations
 
+import math
 import socket
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct, field
 
 from umbel.brokers import tls
+from umbel.config.loading import load_object
 from umbel.errors import ConfigurationError
 from umbel.urls import parse, redact
 
@@ -24,6 +27,8 @@ class Server(Struct, frozen=True):
     ``path`` is a Unix socket, used instead of ``host`` and ``port`` when it is set. ``tls`` is None for plain
     connections, otherwise the TLS options without their ``ssl_`` in front. ``credentials`` is redis-py's
     ``CredentialProvider`` (an object whose ``get_credentials()`` returns password, or user and password).
+    ``keepalive``: the system looks whether idle connections still lead anywhere; with ``health_check_interval``, after
+    so many seconds of silence instead of hours, and ``keepalive_options`` are further TCP options, by their numbers.
     """
 
     url: str
@@ -38,6 +43,8 @@ class Server(Struct, frozen=True):
     client_name: str = ""
     credentials: Any = None
     keepalive: bool = True
+    health_check_interval: int = 0
+    keepalive_options: Mapping[int, int] = field(default_factory=dict[int, int])
 
     @property
     def identity(self) -> tuple[Any, ...]:
@@ -65,12 +72,23 @@ class Server(Struct, frozen=True):
         plain = socket.create_connection((self.host, self.port), timeout)
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self.keepalive:
-                plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            self._keep_alive(plain)
             return plain if context is None else context.wrap_socket(plain, server_hostname=self.host)
         except OSError:
             plain.close()
             raise
+
+    def _keep_alive(self, plain: socket.socket) -> None:
+        if not self.keepalive and not self.health_check_interval:
+            return
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if self.health_check_interval:
+            idle = getattr(socket, "TCP_KEEPALIVE" if sys.platform == "darwin" else "TCP_KEEPIDLE")
+            plain.setsockopt(socket.IPPROTO_TCP, idle, self.health_check_interval)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, self.health_check_interval // 3))
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+        for option, value in self.keepalive_options.items():
+            plain.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def handshake(self) -> list[tuple[Any, ...]]:
         """The commands that a new connection begins with."""
@@ -105,7 +123,8 @@ def server_of(
 ) -> Server:
     """The server that ``url`` names. ``ssl`` and ``transport`` are the options of the application.
 
-    Raises ConfigurationError for a database that is no number or an unknown TLS option.
+    Options in the URL go before those in ``transport``. Raises ConfigurationError for a database or a time that is no
+    number, an unknown TLS option, or a credential provider that cannot be found.
     """
     parts = parse(url)
     transport = transport or {}
@@ -113,8 +132,7 @@ def server_of(
     unix = parts.scheme in ("redis+socket", "socket", "unix")
     database = given.plain.get("virtual_host", given.plain.get("db", "")) if unix else parts.path
     encrypted = _tls_options(given.tls, ssl) if parts.scheme == "rediss" or ssl else None
-    name = given.plain.get("client_name") or transport.get("client_name") or ""
-    provider = transport.get("credential_provider")
+    options = {**transport, **given.plain}
     return Server(
         url=url,
         host=parts.host or "localhost",
@@ -124,10 +142,32 @@ def server_of(
         username=parts.username or given.plain.get("username", ""),
         password=parts.password or given.plain.get("password", ""),
         tls=None if unix else encrypted,
-        connect_timeout=float(transport.get("socket_connect_timeout") or connect_timeout),
-        client_name=str(name),
-        credentials=provider() if isinstance(provider, type) else provider,
+        connect_timeout=_number(options, "socket_connect_timeout", url) or connect_timeout,
+        client_name=str(options.get("client_name") or ""),
+        credentials=_provider(options.get("credential_provider")),
+        keepalive=str(options.get("socket_keepalive", True)).lower() not in _OFF,
+        health_check_interval=min(_MOST_IDLE, math.ceil(_number(options, "health_check_interval", url))),
+        keepalive_options=transport.get("socket_keepalive_options") or {},
     )
+
+
+_MOST_IDLE = 32767
+"""Seconds, the most that Linux takes."""
+_OFF = frozenset({"false", "0", "no", "off", "none"})
+
+
+def _number(options: Mapping[str, Any], name: str, url: str) -> float:
+    """An option in seconds; 0 where there is none."""
+    try:
+        return float(options.get(name) or 0)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"{name} of {redact(url)!r} is not a number: {options[name]!r}") from error
+
+
+def _provider(given: Any) -> Any:
+    if isinstance(given, str):
+        given = load_object(given)
+    return given() if isinstance(given, type) else given
 
 
 def _split(query: Mapping[str, str]) -> _Parameters:

@@ -165,7 +165,10 @@ class SQLBroker(Broker):
     def stores_results_of(self, backend: Backend) -> bool:
         from umbel.backends.sql import SQLBackend
 
-        return isinstance(backend, SQLBackend) and backend.database.key == self.database.key and backend.standard
+        if not isinstance(backend, SQLBackend) or backend.database.key != self.database.key or backend.attached:
+            return False
+        self._results = backend.table
+        return True
 
     # -- administration --
 

@@ -167,7 +167,8 @@ class Link:
 
 class Database:
     """A database by URL. ``patience`` bounds every statement, in seconds; ``refusal`` is the error for what the
-    database refuses. Safe for threads."""
+    database refuses. Of ``transport``: ``engine_options`` for SQLAlchemy's ``create_engine``, and ``engine_callback``,
+    which is called with each new engine. Safe for threads."""
 
     def __init__(
         self,
@@ -208,14 +209,20 @@ class Database:
         arguments = connect_arguments(self.kind, self._connect_timeout, self.patience, self._ssl)
         options = dict(self._transport.get("engine_options", {}))
         arguments |= dict(options.pop("connect_args", {}))
-        options = {"pool_size": 4, "max_overflow": -1, "pool_reset_on_return": None} | options
-        engine = sqlalchemy.create_engine(self.url, connect_args=arguments, **options)
+        pool = {} if "poolclass" in options else {"pool_size": 4, "max_overflow": -1}
+        options = {"pool_reset_on_return": None} | pool | options
+        try:
+            engine = sqlalchemy.create_engine(self.url, connect_args=arguments, **options)
+        except (TypeError, sqlalchemy.exc.ArgumentError) as error:
+            raise ConfigurationError(f"engine options for {self.shown}: {error}") from error
         if self.kind == "sqlite":
             event.listen(engine, "connect", prepare_sqlite)
         else:
             event.listen(engine, "do_connect", self._connect)
         if self.kind == "mysql":
             event.listen(engine, "connect", prepare_mysql)
+        if callback := self._transport.get("engine_callback"):
+            callback(engine)
         return engine
 
     def link(self, *, durable: bool = True, within: float | None = None) -> Link:

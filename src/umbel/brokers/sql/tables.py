@@ -168,16 +168,16 @@ def create_missing(
 
     ``turn`` names the lock under which tables are created. Existing tables are left as they are.
     """
-    if has_table(link, check):
+    last = metadata.tables[check]
+    if has_table(link, last):
         return
     with _turn_to_create(link, turn):
-        if has_table(link, check):
+        if has_table(link, last):
             return
         dialect = link.database.engine.dialect
         if dialect.supports_sequences:
             for sequence in sequences:
                 link.run(str(CreateSequence(sequence, if_not_exists=True).compile(dialect=dialect)))
-        last = metadata.tables[check]
         for table in [*(t for t in metadata.sorted_tables if t is not last), last]:
             link.run(str(CreateTable(table, if_not_exists=True).compile(dialect=dialect)))
             for index in sorted(table.indexes, key=lambda index: str(index.name)):
@@ -186,22 +186,26 @@ def create_missing(
                     link.run(str(statement.compile(dialect=dialect)))
 
 
-def has_table(link: Link, name: str) -> bool:
-    """Whether a table exists in the database (or search path) of the link."""
+def has_table(link: Link, table: sa.Table) -> bool:
+    """Whether a table exists in its schema, or in the database (or search path) of the link if it has none."""
     if link.database.kind == "sqlite":
-        return bool(link.rows("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)))
+        master = f'"{table.schema}".sqlite_master' if table.schema else "sqlite_master"
+        return bool(link.rows(f"SELECT 1 FROM {master} WHERE type = 'table' AND name = ?", (table.name,)))
     if link.database.kind == "postgresql":
-        return link.value("SELECT to_regclass(%s)::text", (f'"{name}"',)) is not None
-    sql = "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = %s"
-    return bool(link.rows(sql, (name,)))
+        names = [name for name in (table.schema, table.name) if name]
+        full = ".".join('"' + name.replace('"', '""') + '"' for name in names)
+        return link.value("SELECT to_regclass(%s)::text", (full,)) is not None
+    sql = f"SELECT 1 FROM information_schema.tables WHERE {_HERE} AND table_name = %s"
+    return bool(link.rows(sql, (table.schema, table.name)))
 
 
 def _has_index(link: Link, table: sa.Table, index: sa.Index) -> bool:
-    sql = (
-        "SELECT 1 FROM information_schema.statistics"
-        " WHERE table_schema = DATABASE() AND table_name = %s AND index_name = %s"
-    )
-    return bool(link.rows(sql, (table.name, index.name)))
+    sql = f"SELECT 1 FROM information_schema.statistics WHERE {_HERE} AND table_name = %s AND index_name = %s"
+    return bool(link.rows(sql, (table.schema, table.name, index.name)))
+
+
+_HERE = "table_schema = COALESCE(%s, DATABASE())"
+"""MySQL's schemas are databases."""
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from datetime import tzinfo
 from typing import Any
 
 from umbel.config.declaring import setting
-from umbel.config.unused import NO_EVENTS, NO_REPLIES, NO_SIGNATURES, NOT_YET
+from umbel.config.unused import NO_EVENTS, NO_REPLIES, NO_SIGNATURES
 
 
 class ApplicationSettings:
@@ -45,7 +45,8 @@ class ApplicationSettings:
         own=True,
     )
     override_backends: dict[str, Any] = setting(
-        {}, "Additional result backends: scheme to 'module:Class'.", ignored=NOT_YET
+        {},
+        "Result backends of the project's own: scheme to a class (an `umbel.backends.base.Backend`) or its name.",
     )
     security_key: str | None = setting(
         None,

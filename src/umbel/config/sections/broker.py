@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 from umbel.config.declaring import setting
-from umbel.config.unused import IN_THE_URL, NOT_YET
 
 
 class BrokerSettings:
@@ -18,10 +17,13 @@ class BrokerSettings:
         celery="amqp on localhost",
     )
     broker_read_url: str | list[str] | None = setting(
-        None, "URL for consuming, if it differs from `broker_url`.", old="BROKER_READ_URL"
+        None,
+        "URL of the broker where neither `broker_write_url` nor `broker_url` is set. A worker consumes where it "
+        "publishes: what follows a task is sent in the step that acknowledges it.",
+        old="BROKER_READ_URL",
     )
     broker_write_url: str | list[str] | None = setting(
-        None, "URL for publishing, if it differs from `broker_url`.", old="BROKER_WRITE_URL"
+        None, "URL of the broker, before `broker_url`; for workers as well.", old="BROKER_WRITE_URL"
     )
     broker_transport: str | None = setting(
         None,
@@ -46,13 +48,16 @@ class BrokerSettings:
         old="BROKER_USE_SSL",
     )
     broker_login_method: str | None = setting(
-        None, "SASL mechanism at RabbitMQ, such as 'EXTERNAL'.", old="BROKER_LOGIN_METHOD", ignored=NOT_YET
+        None,
+        "How to log in at RabbitMQ: 'PLAIN' (default; 'AMQPLAIN' means the same), or 'EXTERNAL', by the client's "
+        "certificate.",
+        old="BROKER_LOGIN_METHOD",
     )
     broker_failover_strategy: str | Callable[..., Any] | None = setting(
         None,
-        "Order in which several URLs are tried: 'round-robin', 'shuffle', or a function of the list.",
+        "Order in which several URLs are tried: 'round-robin' (default), 'shuffle', or a function of the list that "
+        "returns an iterator.",
         old="BROKER_FAILOVER_STRATEGY",
-        ignored=NOT_YET,
     )
     broker_heartbeat: float | None = setting(
         120, "Seconds between AMQP heartbeats; 0 or None turns them off.", old="BROKER_HEARTBEAT"
@@ -107,7 +112,6 @@ class BrokerSettings:
         "quorum",
         "RabbitMQ type of the queues that keep delayed messages: 'quorum' or 'classic'.",
         old="BROKER_NATIVE_DELAYED_DELIVERY_QUEUE_TYPE",
-        ignored="every broker keeps delayed tasks, on queues of its own",
     )
 
 
@@ -115,54 +119,50 @@ class RedisSettings:
     """Redis: connections to Redis, as broker and as result backend."""
 
     redis_host: str | None = setting(
-        None, "Host of the Redis result backend, if its URL has none.", old="CELERY_REDIS_HOST", ignored=IN_THE_URL
+        None, "Host of the Redis result backend, if its URL has none.", old="CELERY_REDIS_HOST"
     )
     redis_port: int | None = setting(
-        None, "Port of the Redis result backend, if its URL has none.", old="CELERY_REDIS_PORT", ignored=IN_THE_URL
+        None, "Port of the Redis result backend, if its URL has none.", old="CELERY_REDIS_PORT"
     )
     redis_db: int | None = setting(
         None,
-        "Database number of the Redis result backend, if its URL has none.",
+        "Database number of the Redis result backend, if `result_backend` is just 'redis', or a Unix socket.",
         old="CELERY_REDIS_DB",
-        ignored=IN_THE_URL,
     )
     redis_username: str | None = setting(
         None,
         "ACL user of the Redis result backend, if its URL has none.",
         old="CELERY_REDIS_USERNAME",
-        ignored=IN_THE_URL,
     )
     redis_password: str | None = setting(
         None,
         "Password of the Redis result backend, if its URL has none.",
         old="CELERY_REDIS_PASSWORD",
         secret=True,
-        ignored=IN_THE_URL,
     )
-    redis_client_name: str | None = setting(None, "Name that connections show in CLIENT LIST.", ignored=IN_THE_URL)
+    redis_client_name: str | None = setting(None, "Name that connections show in CLIENT LIST.")
     redis_max_connections: int | None = setting(
         None,
         "Connections that one process opens at most for results; None sets no limit.",
         old="CELERY_REDIS_MAX_CONNECTIONS",
-        ignored=IN_THE_URL,
+        minimum=1,
+        ignored="a process opens no more than it has threads that talk to Redis at the same time",
     )
     redis_socket_timeout: float | None = setting(
         120.0, "Seconds to wait for a reply.", old="CELERY_REDIS_SOCKET_TIMEOUT"
     )
     redis_socket_connect_timeout: float | None = setting(
         None,
-        "Seconds to wait for a connection; None means `redis_socket_timeout`.",
+        "Seconds to wait for a connection; None means `broker_connection_timeout`.",
         old="CELERY_REDIS_SOCKET_CONNECT_TIMEOUT",
-        ignored=IN_THE_URL,
     )
     redis_socket_keepalive: bool = setting(
-        False, "Turn on TCP keep-alive.", old="CELERY_REDIS_SOCKET_KEEPALIVE", ignored=IN_THE_URL
+        True, "TCP keep-alive: idle connections are checked.", old="CELERY_REDIS_SOCKET_KEEPALIVE", celery="False"
     )
     redis_retry_on_timeout: bool = setting(
         False,
-        "Repeat a command whose reply did not come in time.",
+        "Ask for a result once more when the reply did not come in time, or the connection was lost.",
         old="CELERY_REDIS_RETRY_ON_TIMEOUT",
-        ignored=IN_THE_URL,
     )
     redis_backend_use_ssl: dict[str, Any] | bool | None = setting(
         None,
@@ -170,11 +170,11 @@ class RedisSettings:
         old="CELERY_REDIS_BACKEND_USE_SSL",
     )
     redis_backend_health_check_interval: float | None = setting(
-        None, "Seconds a connection may be idle before it is checked with PING.", ignored=IN_THE_URL
+        None,
+        "Seconds a connection may be idle before it is checked, by TCP keep-alive; None leaves that to the system.",
     )
     redis_backend_credential_provider: Any = setting(
         None,
-        "Object of redis-py's class `CredentialProvider`, or its dotted name, for passwords that change.",
+        "Object of redis-py's class `CredentialProvider`, or the class or its dotted name, for passwords that change.",
         secret=True,
-        ignored=IN_THE_URL,
     )

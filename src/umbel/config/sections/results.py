@@ -5,7 +5,7 @@ from math import inf
 from typing import Any
 
 from umbel.config.declaring import setting
-from umbel.config.unused import NO_DRIVER, ONE_DEADLINE, OWN_ENGINE
+from umbel.config.unused import NO_DRIVER
 
 
 class ResultSettings:
@@ -56,10 +56,10 @@ class ResultSettings:
     )
     result_cache_max: int = setting(
         -1,
-        "Results that a client remembers; -1 remembers none, 0 all of them.",
+        "Results that came by `rpc://` and that a client keeps until they are asked for; 0 keeps all, -1 means 50,000. "
+        "Those of other stores are kept by the objects that were asked for them.",
         old="CELERY_MAX_CACHED_RESULTS",
         minimum=-1,
-        ignored="results are kept by the objects that were asked for them",
     )
     result_chord_join_timeout: float = setting(
         3.0,
@@ -75,29 +75,26 @@ class ResultSettings:
     )
     result_backend_always_retry: bool = setting(
         False,
-        "Try again when the result backend has a passing fault.",
+        "Ask the result backend again after a passing fault, for states and saved groups as well; without it only "
+        "waiting for results and storing them are repeated.",
         old="CELERY_RESULT_BACKEND_ALWAYS_RETRY",
-        ignored=ONE_DEADLINE,
     )
     result_backend_max_retries: float = setting(
         inf,
-        "Attempts before a fault of the result backend is given up.",
+        "Attempts after the first until `result_backend_always_retry` gives up.",
         old="CELERY_RESULT_BACKEND_MAX_RETRIES",
-        ignored=ONE_DEADLINE,
     )
     result_backend_base_sleep_between_retries_ms: int = setting(
         10,
-        "First pause between such attempts, in milliseconds.",
+        "First pause between such attempts, in milliseconds; it doubles, and each is a random part of it.",
         old="CELERY_RESULT_BACKEND_BASE_SLEEP_BETWEEN_RETRIES_MS",
         minimum=0,
-        ignored=ONE_DEADLINE,
     )
     result_backend_max_sleep_between_retries_ms: int = setting(
         10000,
         "Longest pause between such attempts, in milliseconds.",
         old="CELERY_RESULT_BACKEND_MAX_SLEEP_BETWEEN_RETRIES_MS",
         minimum=0,
-        ignored=ONE_DEADLINE,
     )
     result_backend_thread_safe: bool = setting(
         False,
@@ -125,25 +122,29 @@ class ResultDatabaseSettings:
         None, "URL of a SQL result backend, if `result_backend` is 'database'.", old="CELERY_RESULT_DBURI"
     )
     database_engine_options: dict[str, Any] = setting(
-        {"pool_pre_ping": True, "pool_recycle": 3600},
-        "Options of SQLAlchemy's `create_engine`.",
+        {},
+        "Options of SQLAlchemy's `create_engine`, beside Umbel's own. A broken connection is replaced without them.",
         old="CELERY_RESULT_ENGINE_OPTIONS",
-        ignored=OWN_ENGINE,
+        celery='{"pool_pre_ping": True, "pool_recycle": 3600}',
     )
     database_engine_callback: Callable[..., Any] | str | None = setting(
-        None, "Function called with each new SQLAlchemy engine.", old="DATABASE_ENGINE_CALLBACK", ignored=OWN_ENGINE
+        None,
+        "Function, or its dotted name, called with each new SQLAlchemy engine of the result backend.",
+        old="DATABASE_ENGINE_CALLBACK",
     )
     database_table_names: dict[str, Any] | None = setting(
-        None, "Names of the tables, by 'task' and 'group'.", old="CELERY_RESULT_DB_TABLENAMES", ignored=OWN_ENGINE
+        None, "Names of the tables, by 'task' and 'group'.", old="CELERY_RESULT_DB_TABLENAMES"
     )
     database_table_schemas: dict[str, Any] | None = setting(
-        None, "Schemas of the tables, by 'task' and 'group'.", old="DATABASE_TABLE_SCHEMAS", ignored=OWN_ENGINE
+        None,
+        "Schemas of the tables, by 'task' and 'group'; they must exist.",
+        old="DATABASE_TABLE_SCHEMAS",
     )
     database_create_tables_at_setup: bool = setting(
         True,
-        "Create missing tables at start, not when the first result is stored.",
+        "A worker creates missing tables when it starts, and says so in the log where it may not; otherwise they are "
+        "created when the first result is stored or asked for.",
         old="DATABASE_CREATE_TABLES_AT_SETUP",
-        ignored=OWN_ENGINE,
     )
     database_short_lived_sessions: bool = setting(
         False,

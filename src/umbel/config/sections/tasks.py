@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from umbel.config.declaring import setting
-from umbel.config.unused import NO_EVENTS, ONE_DEADLINE
+from umbel.config.unused import NO_EVENTS
 
 
 class TaskSettings:
@@ -63,7 +63,7 @@ class TaskSettings:
         False,
         "Rebuild traceback objects of failed tasks at the client.",
         old="CELERY_REMOTE_TRACEBACKS",
-        ignored="tracebacks travel as text, which `AsyncResult.traceback` returns",
+        ignored="an exception that `get` raises always shows the worker's traceback below its own, as a note",
     )
     task_always_eager: bool = setting(
         False,
@@ -185,7 +185,7 @@ class SendingSettings:
         {"max_retries": 3, "interval_start": 0, "interval_max": 1, "interval_step": 0.2},
         "How often and at which intervals (seconds) sending is tried again.",
         old="CELERY_TASK_PUBLISH_RETRY_POLICY",
-        ignored=ONE_DEADLINE,
+        ignored="what cannot be sent is tried again until the one deadline, `publish_timeout`",
     )
     task_send_sent_event: bool = setting(
         False, "Publish a `task-sent` event for each message.", old="CELERY_SEND_TASK_SENT_EVENT", ignored=NO_EVENTS

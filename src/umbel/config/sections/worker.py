@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 from umbel.config.declaring import setting
-from umbel.config.unused import NOT_YET
 
 
 class WorkerProcessSettings:
@@ -87,7 +86,10 @@ class WorkerProcessSettings:
         ignored="executors are forked from a nursery that holds the application",
     )
     worker_pool_restarts: bool = setting(
-        False, "Allow the remote control command `pool_restart`.", old="CELERYD_POOL_RESTARTS", ignored=NOT_YET
+        False,
+        "Allow the remote control command `pool_restart`.",
+        old="CELERYD_POOL_RESTARTS",
+        ignored="there is no such remote control command yet",
     )
     worker_pool_putlocks: bool = setting(
         True,
@@ -200,9 +202,8 @@ class WorkerConsumingSettings:
     )
     worker_deduplicate_successful_tasks: bool = setting(
         False,
-        "Do not run a redelivered task again if its result is already stored as a success.",
+        "Do not run a redelivered task again if its result is already stored as a success; what follows it is sent.",
         old="CELERYD_DEDUPLICATE_SUCCESSFUL_TASKS",
-        ignored=NOT_YET,
     )
     worker_detect_quorum_queues: bool = setting(
         True,
@@ -212,9 +213,8 @@ class WorkerConsumingSettings:
     )
     worker_direct: bool = setting(
         False,
-        "Give every worker a queue of its own to which tasks can be sent by its name.",
+        "Give every worker a queue of its own, its node name followed by `.dq2`, to which tasks can be sent.",
         old="CELERY_WORKER_DIRECT",
-        ignored=NOT_YET,
     )
     worker_disable_rate_limits: bool = setting(
         False, "Ignore the rate limits of all tasks.", old="CELERY_DISABLE_RATE_LIMITS"

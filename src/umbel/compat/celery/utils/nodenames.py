@@ -6,8 +6,9 @@ import os
 import socket
 from typing import Any
 
+from umbel import queues
 from umbel.compat.celery.utils.text import simple_format
-from umbel.queues import Exchange, Queue
+from umbel.queues import Queue
 
 __all__ = [
     "anon_nodename",
@@ -20,8 +21,6 @@ __all__ = [
     "worker_direct",
 ]
 
-WORKER_DIRECT_EXCHANGE = Exchange("C.dq2")
-WORKER_DIRECT_QUEUE_FORMAT = "{hostname}.dq2"
 NODENAME_SEP = "@"
 NODENAME_DEFAULT = "celery"
 
@@ -32,8 +31,7 @@ def worker_direct(hostname: str | Queue) -> Queue:
     """The queue of one worker's own, by its node name; a queue as it is."""
     if isinstance(hostname, Queue):
         return hostname
-    name = WORKER_DIRECT_QUEUE_FORMAT.format(hostname=hostname)
-    return Queue(name=name, exchange=WORKER_DIRECT_EXCHANGE, routing_key=hostname)
+    return queues.worker_direct(hostname)
 
 
 def nodename(name: str, hostname: str) -> str:
