@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from umbel.app import Umbel
 
 COMMANDS = {
+    "amqp": "Make, fill, empty and delete queues by hand.",
     "call": "Send a task by name.",
     "config": "Show every setting, its value and where that came from.",
     "demo": "Run real work on an embedded broker, without any server.",
     "dlq": "List, show, replay and purge dead-lettered messages.",
     "graph": "Draw the boot steps of workers.",
     "health": "Ask a worker on this machine how it is.",
+    "list": "List what the application has.",
+    "logtool": "Read the logs of workers.",
     "migrate": "Send the waiting tasks of one broker to another.",
     "multi": "Start, stop and restart several workers on this machine.",
     "purge": "Remove waiting messages.",
@@ -32,9 +35,12 @@ COMMANDS = {
     "result": "Show the result of a task.",
     "revoke": "See to it that tasks are not run.",
     "shell": "Open a Python shell with the application and its tasks.",
+    "upgrade": "Bring a project to newer names.",
     "worker": "Run a worker.",
 }
 
+_MODULES = {"list": "listing"}
+"""Modules, and what they have, that cannot be called as their command is."""
 
 AS_CELERY = "UMBEL_AS_CELERY"
 """Environment variable of ``--as-celery``; set by it, for the processes that a command starts."""
@@ -48,6 +54,9 @@ class Context:
     broker: str | None = None
     backend: str | None = None
     workdir: str | None = None
+    config: str | None = None
+    loader: str | None = None
+    quiet: bool = False
     debug: bool = False
     as_celery: bool = False
     directory: str = "."
@@ -67,10 +76,20 @@ class Context:
             unnamed = get_current_app if self.as_celery else Umbel
             app = self.given or (find_app(self.spec) if self.spec else unnamed())
             given = {"broker_url": self.broker, "result_backend": self.backend}
-            app.conf.assign({name: value for name, value in given.items() if value}, "the command line")
+            values = {name: value for name, value in given.items() if value}
+            app.conf.assign(self._configuration() | values, "the command line")
             self._found.append(app)
             self._tell(app)
         return self._found[0]
+
+    def _configuration(self) -> dict[str, Any]:
+        """The settings in the module of ``--config``. Raises ConfigurationError."""
+        if not self.config:
+            return {}
+        from umbel.config.loading import Foreign, Object
+
+        entries = Object(self.config, foreign=Foreign(["*"] if self.as_celery else ())).entries()
+        return {name: entry.value for name, entry in entries.items()}
 
     def _tell(self, app: Umbel) -> None:
         from umbel.signals import user_preload_options
@@ -79,7 +98,10 @@ class Context:
             "app": self.spec,
             "broker": self.broker,
             "result_backend": self.backend,
+            "config": self.config,
+            "loader": self.loader,
             "workdir": self.workdir,
+            "quiet": self.quiet,
             "debug": self.debug,
         }
         user_preload_options.send(sender=self, app=app, options=options)
@@ -94,8 +116,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"umbel.cli.{cmd_name}")
-        return getattr(module, cmd_name)
+        module = importlib.import_module(f"umbel.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        return getattr(module, _MODULES.get(cmd_name, cmd_name))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -127,7 +149,12 @@ def _show_version(ctx: click.Context, parameter: click.Parameter, value: bool) -
 )
 @click.option("-b", "--broker", metavar="URL", help="Broker, instead of the configured one.")
 @click.option("--result-backend", "backend", metavar="URL", help="Result store, instead of the configured one.")
+@click.option("--config", metavar="MODULE", help="Take settings from this module too; they go before all others.")
+@click.option("--loader", metavar="NAME", help="With --as-celery: how a project finds its settings, app or default.")
 @click.option("--workdir", metavar="DIR", help="Change to this directory first.")
+@click.option("--no-color", "-C", is_flag=True, help="No colours, as when NO_COLOR is set.")
+@click.option("--quiet", "-q", is_flag=True, help="No banner and no notes on what is being done.")
+@click.option("--skip-checks", is_flag=True, help="Do not run Django's system checks, as when SKIP_CHECKS is set.")
 @click.option(
     "--as-celery",
     is_flag=True,
@@ -153,6 +180,16 @@ def umbel(ctx: click.Context, **options: Any) -> None:
     directory = os.getcwd()
     if options["workdir"]:
         os.chdir(options["workdir"])
+    if options.pop("no_color"):
+        os.environ["NO_COLOR"] = "1"
+    if options.pop("skip_checks"):
+        os.environ["CELERY_SKIP_CHECKS"] = "1"
+    if options["loader"]:
+        if not options["as_celery"]:
+            raise click.UsageError("--loader is for projects of Celery's: give --as-celery too")
+        os.environ["CELERY_LOADER"] = options["loader"]
+    if options["config"] and options["as_celery"]:
+        os.environ["CELERY_CONFIG_MODULE"] = options["config"]
     if options["as_celery"]:
         from umbel.compat import install_as_celery
 

@@ -15,7 +15,6 @@ _NO_EVENTS = "Umbel's workers do not publish events yet, and nothing receives th
 _NO_CONTROL = "Umbel's workers obey no remote control commands yet but `revoke` and `terminate`"
 _NO_DRIVER = "Umbel has no driver for this result store"
 _OWN_STORES = "result stores of Umbel derive from umbel.backends.base.Backend"
-_NO_COMMAND = "the command line of Umbel has no such command yet"
 _OWN_POOLS = "pools of Umbel are lanes: derive from umbel.executors.lanes.base.Lanes (docs/how-to/pools.md)"
 _OWN_WORKER = (
     "Umbel's worker has other parts: umbel.worker.supervisor.Worker, and boot steps (docs/how-to/boot-steps.md)"
@@ -58,14 +57,10 @@ MODULES: dict[str, str] = {
     "celery.backends.mongodb": _NO_DRIVER,
     "celery.backends.s3": _NO_DRIVER,
     "celery.beat": _NO_BEAT,
-    "celery.bin.amqp": _NO_COMMAND,
     "celery.bin.base": "commands of Umbel are plain click commands; options are added by app.user_options",
     "celery.bin.beat": _NO_BEAT,
     "celery.bin.control": _NO_CONTROL,
     "celery.bin.events": _NO_EVENTS,
-    "celery.bin.list": _NO_COMMAND,
-    "celery.bin.logtool": _NO_COMMAND,
-    "celery.bin.upgrade": _NO_COMMAND,
     "celery.concurrency.asynpool": _OWN_POOLS,
     "celery.concurrency.base": _OWN_POOLS,
     "celery.concurrency.eventlet": _OWN_POOLS,
