@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from umbel.app import Umbel
 
 COMMANDS = {
@@ -107,22 +109,34 @@ class Context:
         user_preload_options.send(sender=self, app=app, options=options)
 
 
+PLUGINS = "umbel.commands"
+"""Entry points of commands that other packages add: click commands, whose context has a ``Context`` as its object."""
+
+CELERY_PLUGINS = "celery.commands"
+"""The same for Celery's command line, understood with ``--as-celery``; these get its ``CLIContext``."""
+
+
 class _Commands(click.Group):
-    """Loads ``umbel.cli.<command>`` only when that command is called."""
+    """Loads ``umbel.cli.<command>``, or a command of another package, only when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(COMMANDS)
+        return sorted({*COMMANDS, *_plugins(ctx)})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
-            return None
+            found = _plugins(ctx).get(cmd_name)
+            if found is not None and found.group == CELERY_PLUGINS:
+                from umbel.compat import install_as_celery
+
+                install_as_celery()
+            return found.load() if found is not None else None
         module = importlib.import_module(f"umbel.cli.{_MODULES.get(cmd_name, cmd_name)}")
         return getattr(module, _MODULES.get(cmd_name, cmd_name))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args and args[0] not in COMMANDS and not args[0].startswith("-") and args[0] not in _plugins(ctx):
             import difflib
 
             close = difflib.get_close_matches(args[0], COMMANDS, 1)
@@ -132,7 +146,16 @@ class _Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(sorted(COMMANDS.items()))
+            others = {name: f"Of {each.value.partition(':')[0]}." for name, each in _plugins(ctx).items()}
+            formatter.write_dl(sorted((others | COMMANDS).items()))
+
+
+def _plugins(ctx: click.Context) -> dict[str, EntryPoint]:
+    """Commands of other packages by their names."""
+    from importlib.metadata import entry_points
+
+    groups = [CELERY_PLUGINS, PLUGINS] if ctx.params.get("as_celery") else [PLUGINS]
+    return {each.name: each for group in groups for each in entry_points(group=group)}
 
 
 def _show_version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -195,7 +218,13 @@ def umbel(ctx: click.Context, **options: Any) -> None:
 
         install_as_celery()
         os.environ[AS_CELERY] = "1"
-    ctx.obj = Context(**options, directory=directory, given=ctx.obj)
+    context = ctx.obj = Context(**options, directory=directory, given=ctx.obj)
+    plugin = None if ctx.invoked_subcommand in COMMANDS else _plugins(ctx).get(ctx.invoked_subcommand or "")
+    if plugin is not None and plugin.group == CELERY_PLUGINS:
+        from umbel.compat.celery.bin.base import CLIContext
+
+        no_color = bool(os.environ.get("NO_COLOR"))
+        ctx.obj = CLIContext(context.app, no_color, context.workdir, context.quiet)
 
 
 def run_for(app: Umbel, argv: Sequence[str] | None = None) -> int:

@@ -57,7 +57,6 @@ MODULES: dict[str, str] = {
     "celery.backends.mongodb": _NO_DRIVER,
     "celery.backends.s3": _NO_DRIVER,
     "celery.beat": _NO_BEAT,
-    "celery.bin.base": "commands of Umbel are plain click commands; options are added by app.user_options",
     "celery.bin.beat": _NO_BEAT,
     "celery.bin.control": _NO_CONTROL,
     "celery.bin.events": _NO_EVENTS,
