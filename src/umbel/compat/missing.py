@@ -29,13 +29,9 @@ _NO_TRACER = (
 )
 
 MODULES: dict[str, str] = {
-    "celery.app.annotations": "task_annotations is applied by umbel.discovery; the setting itself works",
-    "celery.app.autoretry": "autoretry_for is applied by umbel.retrying; the options of tasks work",
-    "celery.app.backends": "result stores are found by the entry points umbel.backends",
     "celery.app.builtins": "the built-in tasks are reached by their names (celery.map, celery.chord_unlock, …)",
     "celery.app.defaults": "settings are declared in umbel.config.DECLARED",
     "celery.app.events": _NO_EVENTS,
-    "celery.app.routes": "routes are resolved by umbel.routing; the setting task_routes works",
     "celery.app.trace": _NO_TRACER,
     "celery.apps": _OWN_WORKER,
     "celery.apps.beat": _NO_BEAT,
@@ -100,7 +96,6 @@ NAMES: dict[str, dict[str, str]] = {
         "disable_trace": _NO_TRACER,
         "enable_trace": _NO_TRACER,
     },
-    "celery.app.amqp": {"task_message": "messages are made by umbel.sending"},
     "celery.app.control": {"Inspect": _NO_CONTROL, "flatten_reply": _NO_CONTROL},
     "celery.backends.base": dict.fromkeys(("BaseBackend", "KeyValueStoreBackend"), _OWN_STORES),
     "celery.backends.redis": {"SentinelBackend": _NO_DRIVER},
