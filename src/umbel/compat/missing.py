@@ -63,7 +63,6 @@ MODULES: dict[str, str] = {
     "celery.concurrency.prefork": _OWN_POOLS,
     "celery.concurrency.solo": _OWN_POOLS,
     "celery.concurrency.thread": _OWN_POOLS,
-    "celery.contrib.testing.manager": "wait for results with result.get(), and for other things with umbel.testing",
     "celery.contrib.sphinx": "Umbel has no extension for Sphinx",
     "celery.events": _NO_EVENTS,
     "celery.security": "messages cannot be signed yet",
@@ -100,7 +99,6 @@ NAMES: dict[str, dict[str, str]] = {
     "celery.backends.base": dict.fromkeys(("BaseBackend", "KeyValueStoreBackend"), _OWN_STORES),
     "celery.backends.redis": {"SentinelBackend": _NO_DRIVER},
     "celery.bootsteps": {"StepFormatter": "steps are drawn by `umbel graph bootsteps`"},
-    "celery.contrib.testing.app": {"UnitLogging": "tests of Umbel set up no logging"},
     "celery.exceptions": {
         "WorkerShutdown": _NOTHING_TO_SHUT_DOWN,
         "WorkerTerminate": _NOTHING_TO_SHUT_DOWN,

@@ -4,6 +4,7 @@ import re
 
 from celery import Celery
 from celery.app import annotations, autoretry, backends, routes
+from celery.app.utils import filter_hidden_settings, sanitize_url
 
 app = Celery("x", broker="memory://", backend="redis://")
 
@@ -72,3 +73,19 @@ for url in ("redis://localhost:1/2", "rpc://", "redis"):
     print(found.__name__, where)
 
 print(autoretry.add_autoretry_behaviour(add, autoretry_for=(ValueError,)))
+
+# settings to be shown
+for url in ("redis://u:p@h:1/2", "redis://h:1/2", "amqp://:p@h//", "db+postgresql://u:p%40x@h/d?a=b"):
+    print(sanitize_url(url))
+print(sanitize_url("redis://u:p@h", mask="?"))
+settings = {
+    "result_backend": "redis://u:p@h/1",
+    "secret_key": "x",
+    "a": 1,
+    "my_password": "q",
+    "API_URL": "u",
+    "b": [1],
+}
+print(filter_hidden_settings({**settings, "nested": {"token": 1, "b": [1], "fine": None}}))
+for name in ("database_url", "signature", "credentials", "bearer", "compass", "keys", "task_acks_late", "broker_host"):
+    print(filter_hidden_settings({name: "value"}))

@@ -33,9 +33,9 @@ __all__ = [
 ]
 
 
-def push_current_task(task: Task[..., Any]) -> None:
-    """Make ``task`` the current one here, in this thread or coroutine; ``pop_current_task`` ends it."""
-    push_request(Request(owner_task=task, enclosing=current_request()))
+def push_current_task(obj: Task[..., Any]) -> None:
+    """Make the task ``obj`` the current one here, in this thread or coroutine; ``pop_current_task`` ends it."""
+    push_request(Request(owner_task=obj, enclosing=current_request()))
 
 
 def pop_current_task() -> Task[..., Any] | None:
