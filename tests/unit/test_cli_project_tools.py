@@ -168,7 +168,9 @@ def test_records_of_a_level_are_shown(log: str) -> None:
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    (tmp_path / "settings_of_a_test.py").write_text("task_default_queue = 'mine'\nbroker_url = 'memory://x'\n")
+    (tmp_path / "settings_of_a_test.py").write_text(
+        "task_default_queue = 'mine'\nbroker_url = 'memory://x'\ntask_routes = [lambda *a, **k: None]\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("UMBEL_TASK_DEFAULT_QUEUE", "of_the_environment")
     return "settings_of_a_test"
@@ -178,7 +180,9 @@ def test_config_names_a_module_with_settings(config: str) -> None:
     result = alone("--config", config, "-b", "memory://y", "config", "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert found["task_default_queue"]["value"] == "mine" and found["broker_url"]["value"] == "memory://y"
+    assert found["task_default_queue"] == {"value": "mine", "origin": "the command line"}
+    assert found["task_routes"]["origin"] == "--config settings_of_a_test"
+    assert found["broker_url"]["value"] == "memory://y"
     missing = alone("--config", "no_such_module", "config")
     assert missing.exit_code == 1 and "no_such_module" in missing.output
 

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -48,6 +48,19 @@ AS_CELERY = "UMBEL_AS_CELERY"
 """Environment variable of ``--as-celery``; set by it, for the processes that a command starts."""
 
 
+COMMAND_LINE = "the command line"
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a message can carry a value as it is."""
+    if isinstance(value, dict):
+        table = cast("dict[Any, Any]", value)
+        return all(isinstance(key, str) and _is_plain(held) for key, held in table.items())
+    if isinstance(value, list):
+        return all(_is_plain(held) for held in cast("list[Any]", value))
+    return value is None or isinstance(value, (str, int, float))
+
+
 @dataclass
 class Context:
     """What the options before the command say. ``app`` finds the application on first use."""
@@ -78,20 +91,26 @@ class Context:
             unnamed = get_current_app if self.as_celery else Umbel
             app = self.given or (find_app(self.spec) if self.spec else unnamed())
             given = {"broker_url": self.broker, "result_backend": self.backend}
-            values = {name: value for name, value in given.items() if value}
-            app.conf.assign(self._configuration() | values, "the command line")
+            self._configure(app)
+            app.conf.assign({name: value for name, value in given.items() if value}, COMMAND_LINE)
             self._found.append(app)
             self._tell(app)
         return self._found[0]
 
-    def _configuration(self) -> dict[str, Any]:
-        """The settings in the module of ``--config``. Raises ConfigurationError."""
+    def _configure(self, app: Umbel) -> None:
+        """Take the settings in the module of ``--config``. Raises ConfigurationError.
+
+        Plain values count as given on the command line, which new interpreters (pools gevent and eventlet) are told.
+        """
         if not self.config:
-            return {}
+            return
         from umbel.config.loading import Foreign, Object
 
         entries = Object(self.config, foreign=Foreign(["*"] if self.as_celery else ())).entries()
-        return {name: entry.value for name, entry in entries.items()}
+        values = {name: entry.value for name, entry in entries.items()}
+        plain = {name: value for name, value in values.items() if _is_plain(value)}
+        app.conf.assign(values, f"--config {self.config}")
+        app.conf.assign(plain, COMMAND_LINE)
 
     def _tell(self, app: Umbel) -> None:
         from umbel.signals import user_preload_options
