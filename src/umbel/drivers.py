@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from msgspec import Struct
@@ -30,16 +31,34 @@ def open_driver(kind: str, group: str, builtin: Mapping[str, Builtin], url: str,
     unknown scheme, MissingExtra when the driver's library is not installed.
     """
     url = normalise(url)
-    scheme = scheme_of(url)
-    known = builtin.get(scheme) or builtin.get(scheme.partition("+")[0])
+    with _naming_extra(kind, builtin, url):
+        return driver_class(kind, group, builtin, url)(url, options)
+
+
+def driver_class(kind: str, group: str, builtin: Mapping[str, Builtin], url: str) -> Any:
+    """The class of the driver for ``url``, a normalised one. Raises as ``open_driver``."""
+    known = _builtin_of(builtin, url)
     if known is None:
-        return _third_party(kind, group, builtin, scheme, url)(url, options)
+        return _third_party(kind, group, builtin, scheme_of(url), url)
+    with _naming_extra(kind, builtin, url):
+        return _load(known.target)
+
+
+def _builtin_of(builtin: Mapping[str, Builtin], url: str) -> Builtin | None:
+    scheme = scheme_of(url)
+    return builtin.get(scheme) or builtin.get(scheme.partition("+")[0])
+
+
+@contextmanager
+def _naming_extra(kind: str, builtin: Mapping[str, Builtin], url: str) -> Generator[None]:
+    """Raises MissingExtra where the library of a driver that comes with Umbel cannot be imported."""
     try:
-        return _load(known.target)(url, options)
+        yield
     except ModuleNotFoundError as error:
-        if not known.extra or (error.name or "").partition(".")[0] == "umbel":
+        known = _builtin_of(builtin, url)
+        if known is None or not known.extra or (error.name or "").partition(".")[0] == "umbel":
             raise
-        raise MissingExtra(f"the {kind} {scheme}:// ({error.name} is not installed)", known.extra) from error
+        raise MissingExtra(f"the {kind} {scheme_of(url)}:// ({error.name} is not installed)", known.extra) from error
 
 
 def _load(target: str) -> Any:

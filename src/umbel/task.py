@@ -16,6 +16,7 @@ from umbel.errors import MaxRetriesExceededError, OperationalError
 from umbel.naming import default_name
 from umbel.options import FROM_CONFIG
 from umbel.request import Request
+from umbel.request_stack import RequestStack
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -92,6 +93,11 @@ class Task(CallableTask[P, R]):
 
     def pop_request(self) -> None:
         drop_request()
+
+    @property
+    def request_stack(self) -> RequestStack:
+        """The requests of this task that are open here."""
+        return RequestStack(self)
 
     @property
     def backend(self) -> Backend:

@@ -12,6 +12,8 @@ from umbel.compat.celery import exceptions
 from umbel.compat.celery.app.base import Celery
 from umbel.current import default_app, set_default_app
 from umbel.errors import ConfigurationError
+from umbel.registry import TaskRegistry
+from umbel.task import Task
 
 
 @pytest.fixture(autouse=True)
@@ -91,3 +93,43 @@ def test_exceptions_have_the_modules_that_clients_of_celery_know(name: str) -> N
     assert encoded["exc_module"] in ("celery.exceptions", "billiard.exceptions", "kombu.exceptions")
     if cls is not exceptions.SecurityError:  # known only where it was imported as celery.exceptions
         assert type(decode_exception(encoded)) is cls
+
+
+class OwnTask(Task):  # type: ignore[type-arg]
+    mark = "own"
+
+
+class OwnRegistry(TaskRegistry):
+    pass
+
+
+def test_subclasses_name_their_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+
+    class Own(Celery):
+        task_cls = f"{__name__}:OwnTask"
+        registry_cls = OwnRegistry
+        loader_cls = "celery.loaders.default:Loader"
+        builtin_fixups = {seen.append}
+
+    (tmp_path / "configuration_of_a_subclass.py").write_text("task_default_queue = 'q'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("CELERY_CONFIG_MODULE", "configuration_of_a_subclass")
+    app = Own("proj", set_as_current=False)
+    assert app.Task.mark == "own" and type(app.tasks) is OwnRegistry and "celery.map" in app.tasks
+    assert app.conf.task_default_queue == "q" and seen == [app]
+    assert Own("proj", task_cls=Task, loader="app", fixups=[], set_as_current=False).Task is Task and seen == [app]
+
+
+def test_a_subclass_cannot_replace_the_log() -> None:
+    class Own(Celery):
+        log_cls = "proj.own:Logging"
+
+    with pytest.raises(ConfigurationError, match="log"):
+        Own("proj", set_as_current=False)
+
+
+def test_settings_from_a_command_line() -> None:
+    app = Celery("proj", set_as_current=False)
+    app.config_from_cmdline(["worker.concurrency=(int)10", ".default_queue=mine"], namespace="task")
+    assert app.conf.worker_concurrency == 10 and app.conf.task_default_queue == "mine"

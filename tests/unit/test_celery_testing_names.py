@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from umbel import Umbel, current_app
+from umbel import ResultSet, Umbel, current_app
+from umbel.compat.celery.contrib.testing.manager import Manager
+from umbel.testing import InProcessWorker
 from umbel.testing.apps import TestApp as make_app
 from umbel.testing.apps import app_for_tests, current, set_trap, setup_default_app
 from umbel.testing.celery_mocks import ContextMock, TaskMessage, TaskMessage1, task_message_from_sig
@@ -56,3 +58,29 @@ def test_a_mock_that_is_a_context() -> None:
     with pytest.raises(KeyError), mock as entered:
         assert entered is mock
         raise KeyError
+
+
+def test_a_manager_waits_for_results(capsys: pytest.CaptureFixture[str]) -> None:
+    app = make_app()
+    manager = Manager(app)
+    there, missing = app.make_task(lambda: 5, name="five").delay(), app.AsyncResult("missing")
+    with InProcessWorker(app) as worker:
+        worker.drain()
+    assert manager.join(ResultSet([there])) == [5]
+    assert manager.missing_results(ResultSet([there, missing])) == ["missing"]
+    with pytest.raises(AssertionError, match="Missing task results"):
+        manager.join(ResultSet([there, missing]), max_retries=2, timeout=0.05)
+    assert capsys.readouterr().out.count("Still waiting for ['missing']") == 2
+
+
+def test_a_manager_is_sure_that_something_does_not_happen() -> None:
+    errors = iter([ValueError(), ValueError()])
+
+    def happens_the_third_time() -> None:
+        for error in errors:
+            raise error
+
+    with pytest.raises(AssertionError, match="the thing"):
+        Manager(make_app()).ensure_not_for_a_while(
+            happens_the_third_time, ValueError, "the thing", interval_start=0.01, interval_step=0.0
+        )

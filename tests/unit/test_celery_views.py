@@ -489,3 +489,103 @@ def test_bug_reports_have_no_secrets() -> None:
     text = app.bugreport()
     assert umbel.__version__ in text and "hunter2" not in text and "redis_password" in text
     assert umbel.bugreport(app) == text
+
+
+# -- messages made by hand -------------------------------------------------------------------------
+
+
+def test_a_message_made_by_hand_is_the_one_that_would_be_sent(app: Umbel) -> None:
+    app.conf.task_routes = {"views.add": {"queue": "routed", "priority": 4}}
+    sent = app.send_task("views.add", [1], {"k": "v"}, expires=60)
+    made = app.amqp.create_task_message(
+        sent.id, "views.add", [1], {"k": "v"}, expires=60, reply_to=app.reply_address(), ignore_result=None
+    )
+    app.amqp.send_task_message(None, "views.add", made)
+    app.amqp.send_task_message(None, "views.add", made, queue="other", serializer="pickle", compression="gzip")
+    usual, by_hand = app.broker.peek("routed")
+    (other,) = app.broker.peek("other")
+    headers = [json.loads(each.headers) for each in (usual, by_hand, other)]
+    moments = [each.pop("expires") for each in headers]
+    assert headers[0] == headers[1] and headers[2] == {**headers[0], "compression": "application/x-gzip"}
+    assert all(moments) and other.content_type == "application/x-python-serialize"
+    assert (by_hand.body, by_hand.priority, by_hand.reply_to) == (usual.body, 4, usual.reply_to)
+    assert by_hand.expires == pytest.approx(usual.expires, abs=5)
+
+
+def test_a_message_of_protocol_1_is_not_sent(app: Umbel) -> None:
+    with pytest.raises(ConfigurationError, match="as_task_v2"):
+        app.amqp.send_task_message(None, "views.add", app.amqp.as_task_v1("id", "views.add"))
+
+
+# -- the log ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    made = logging.getLogger(f"views.{uuid.uuid4()}")
+    made.propagate = False
+    yield made
+    for handler in made.handlers[:]:
+        made.removeHandler(handler)
+        handler.close()
+
+
+def test_what_is_printed_goes_to_a_logger(app: Umbel, logger: logging.Logger, tmp_path: Path) -> None:
+    file, before = tmp_path / "log", (sys.stdout, sys.stderr)
+    logger.handlers.clear()  # pytest's own
+    assert app.log.setup_handlers(logger, str(file), "%(levelname)s %(message)s", False) is logger
+    assert len(app.log.setup_handlers(logger, str(tmp_path / "never"), "", False).handlers) == 1
+    try:
+        proxy = app.log.redirect_stdouts_to_logger(logger, "ERROR", stderr=False)
+        assert sys.stdout is proxy and sys.stderr is before[1]
+        print("one\ntwo")
+        app.log.redirect_stdouts_to_logger(logger, logging.CRITICAL, stdout=False)
+        print("three", file=sys.stderr)
+    finally:
+        sys.stdout, sys.stderr = before
+    assert file.read_text() == "ERROR one\nERROR two\nCRITICAL three\n"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_stdouts_go_to_the_named_logger(app: Umbel, capsys: pytest.CaptureFixture[str]) -> None:
+    name, records = f"views.{uuid.uuid4()}", list[logging.LogRecord]()
+    handler = logging.Handler()
+    handler.emit = records.append
+    logging.getLogger(name).addHandler(handler)
+    before = sys.stdout, sys.stderr
+    try:
+        app.log.redirect_stdouts(name=name)
+        print("said")
+    finally:
+        sys.stdout, sys.stderr = before
+        logging.getLogger(name).removeHandler(handler)
+    assert [(record.levelname, record.getMessage()) for record in records] == [("WARNING", "said")]
+
+
+def test_loggers_of_tasks_get_a_handler_of_their_own(app: Umbel, tmp_path: Path) -> None:
+    file = tmp_path / "tasks"
+    tasks = logging.getLogger("umbel.task")
+    before = tasks.handlers[:], tasks.level, tasks.propagate
+    tasks.handlers = []
+    try:
+        made = app.log.setup_task_loggers("INFO", str(file), "%(task_name)s[%(task_id)s]: %(message)s")
+        assert made is tasks and not tasks.propagate
+        umbel.log.get_task_logger("views.tasks").info("outside")
+        tasks.debug("too little")
+        for handler in tasks.handlers:
+            handler.close()
+    finally:
+        tasks.handlers, tasks.level, tasks.propagate = before
+        logging.Logger.manager._clear_cache()
+    assert file.read_text() == "???[???]: outside\n"
+
+
+@pytest.mark.parametrize(
+    ("setting", "asked", "file", "answer"),
+    [(None, None, None, False), (True, None, None, False), (None, False, None, False), (True, True, "f", False)],
+)
+def test_colours_are_for_terminals(
+    app: Umbel, setting: bool | None, asked: bool | None, file: str | None, answer: bool
+) -> None:
+    app.conf.worker_log_color = setting
+    assert app.log.supports_color(asked, file) is answer

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from umbel.drivers import Builtin, open_driver
+from umbel.drivers import Builtin, driver_class, open_driver
+from umbel.urls import normalise
 
 if TYPE_CHECKING:
     from umbel.backends.base import Backend, Options
@@ -30,3 +31,8 @@ def open_backend(url: str, options: Options | None = None) -> Backend:
     unknown scheme, MissingExtra when the driver's library is not installed.
     """
     return cast("Backend", open_driver("result backend", "umbel.backends", BUILTIN, url, options))
+
+
+def backend_class(url: str) -> type[Backend]:
+    """The class of the result store that ``url`` names. Raises ConfigurationError, MissingExtra."""
+    return cast("type[Backend]", driver_class("result backend", "umbel.backends", BUILTIN, normalise(url)))

@@ -6,7 +6,7 @@ import enum
 import inspect
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from umbel.bootsteps.hooks import HookThread, HookTimeout
 from umbel.bootsteps.ordering import StepClass, order_steps
@@ -55,6 +55,18 @@ class Blueprint:
         self._hooks = hooks or HookThread(f"umbel-{name}-steps")
         self._started: list[StartStopStep] = []
         self._ever_started: dict[StartStopStep, None] = {}
+
+    state_to_name: ClassVar[Mapping[int, str]] = {each.value: each.name.lower() for each in State}
+
+    @property
+    def alias(self) -> str:
+        """The last part of the name."""
+        return self.name.rpartition(".")[2]
+
+    @property
+    def started(self) -> int:
+        """How many steps have started and not stopped."""
+        return len(self._started)
 
     def human_state(self) -> str:
         """The state as a word."""

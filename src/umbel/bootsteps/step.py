@@ -56,6 +56,12 @@ class Step:
         """What the step has to say about ``obj``, its parent; merged with that of the other steps."""
         return {}
 
+    def instantiate(self, name: Any, *args: Any, **kwargs: Any) -> Any:
+        """An object of a class, or of the one of that dotted name."""
+        from umbel.config.loading import load_object
+
+        return (load_object(name) if isinstance(name, str) else name)(*args, **kwargs)
+
     @property
     def alias(self) -> str:
         """The short name."""

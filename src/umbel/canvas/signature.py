@@ -15,7 +15,7 @@ from umbel.codecs.representation import safe_repr
 from umbel.current import get_current_app
 from umbel.errors import InvalidTaskError
 from umbel.message import Message, new_id
-from umbel.result import AsyncResult
+from umbel.result import AsyncResult as Result
 from umbel.sending import prepare, publish_deadline
 
 if TYPE_CHECKING:
@@ -147,6 +147,12 @@ class Signature(dict[str, Any], Generic[P, R]):
         """The task. Raises NotRegistered when this process does not know it."""
         return self.app.tasks[self["task"]]
 
+    @property
+    def AsyncResult(self) -> Callable[[str], Result[R]]:
+        """``signature.AsyncResult(id)``: the result of a call by its id, as this task has it where it is known here."""
+        task = self.app.find_task(self["task"])
+        return self.app.AsyncResult if task is None else task.AsyncResult
+
     # -- changing --
 
     def clone(
@@ -274,7 +280,7 @@ class Signature(dict[str, Any], Generic[P, R]):
             options["group_index"] = group_index
         if chord is not None:
             options["chord"] = chord
-        result: AsyncResult[R] = AsyncResult(frozen, app=app)
+        result: Result[R] = Result(frozen, app=app)
         return result
 
     @property
@@ -317,7 +323,7 @@ class Signature(dict[str, Any], Generic[P, R]):
 
     def apply_async(
         self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
-    ) -> AsyncResult[R]:
+    ) -> Result[R]:
         """Send it, with further arguments and options."""
         call = self.clone(args or (), kwargs, **options)
         task = self.app.tasks.get(self["task"])
@@ -325,7 +331,7 @@ class Signature(dict[str, Any], Generic[P, R]):
             return task.apply_async(call.args, call.kwargs, **call.options)
         return self.app.send_task(self["task"], call.args, call.kwargs, **call.options)
 
-    def delay(self, *args: Any, **kwargs: Any) -> AsyncResult[R]:
+    def delay(self, *args: Any, **kwargs: Any) -> Result[R]:
         """Send it, with further arguments."""
         return self.apply_async(args, kwargs)
 
@@ -353,7 +359,7 @@ class Signature(dict[str, Any], Generic[P, R]):
         call = self.clone(args, kwargs)
         return self.type(*call.args, **call.kwargs)
 
-    def election(self) -> AsyncResult[R]:
+    def election(self) -> Result[R]:
         """Have it run by one worker. In Celery the workers elect one; here the queue gives it to one anyway."""
         return self.apply_async()
 

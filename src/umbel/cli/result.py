@@ -19,11 +19,18 @@ if TYPE_CHECKING:
 @click.option(
     "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait at most so long; implies --wait."
 )
+@click.option("-t", "--task", metavar="NAME", help="Name of the task, where it has a class of results of its own.")
 @click.option("--traceback", "only_traceback", is_flag=True, help="Write the traceback only.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @click.pass_obj
 def result(
-    context: Context, task_id: str, wait: bool, timeout: float | None, only_traceback: bool, as_json: bool
+    context: Context,
+    task_id: str,
+    wait: bool,
+    timeout: float | None,
+    task: str | None,
+    only_traceback: bool,
+    as_json: bool,
 ) -> None:
     """Show the state, result, traceback and children of the task ID; of one that has not ended, where it is.
 
@@ -42,7 +49,9 @@ def result(
     app = context.app
     if app.backend.features.knows_nothing:
         raise NoBackend("there is no result backend: set result_backend, or give --result-backend")
-    found = app.AsyncResult(task_id)
+    if task is not None:
+        app.import_task_modules()
+    found = app.AsyncResult(task_id) if task is None else app.tasks[task].AsyncResult(task_id)
     if wait or timeout is not None:
         try:
             found.get(timeout=timeout, propagate=False)

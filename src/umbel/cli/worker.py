@@ -155,7 +155,7 @@ def worker(
         )
         app.finalize()
         again = generation is not None and generation.number > 1
-        if not quiet and not again:
+        if not (quiet or context.quiet or again):
             click.echo(_banner(app, node), err=True)
         if purge and not again:
             for queue in node.queues:

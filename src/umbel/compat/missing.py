@@ -15,7 +15,6 @@ _NO_EVENTS = "Umbel's workers do not publish events yet, and nothing receives th
 _NO_CONTROL = "Umbel's workers obey no remote control commands yet but `revoke` and `terminate`"
 _NO_DRIVER = "Umbel has no driver for this result store"
 _OWN_STORES = "result stores of Umbel derive from umbel.backends.base.Backend"
-_NO_COMMAND = "the command line of Umbel has no such command yet"
 _OWN_POOLS = "pools of Umbel are lanes: derive from umbel.executors.lanes.base.Lanes (docs/how-to/pools.md)"
 _OWN_WORKER = (
     "Umbel's worker has other parts: umbel.worker.supervisor.Worker, and boot steps (docs/how-to/boot-steps.md)"
@@ -30,13 +29,9 @@ _NO_TRACER = (
 )
 
 MODULES: dict[str, str] = {
-    "celery.app.annotations": "task_annotations is applied by umbel.discovery; the setting itself works",
-    "celery.app.autoretry": "autoretry_for is applied by umbel.retrying; the options of tasks work",
-    "celery.app.backends": "result stores are found by the entry points umbel.backends",
     "celery.app.builtins": "the built-in tasks are reached by their names (celery.map, celery.chord_unlock, …)",
     "celery.app.defaults": "settings are declared in umbel.config.DECLARED",
     "celery.app.events": _NO_EVENTS,
-    "celery.app.routes": "routes are resolved by umbel.routing; the setting task_routes works",
     "celery.app.trace": _NO_TRACER,
     "celery.apps": _OWN_WORKER,
     "celery.apps.beat": _NO_BEAT,
@@ -58,14 +53,9 @@ MODULES: dict[str, str] = {
     "celery.backends.mongodb": _NO_DRIVER,
     "celery.backends.s3": _NO_DRIVER,
     "celery.beat": _NO_BEAT,
-    "celery.bin.amqp": _NO_COMMAND,
-    "celery.bin.base": "commands of Umbel are plain click commands; options are added by app.user_options",
     "celery.bin.beat": _NO_BEAT,
     "celery.bin.control": _NO_CONTROL,
     "celery.bin.events": _NO_EVENTS,
-    "celery.bin.list": _NO_COMMAND,
-    "celery.bin.logtool": _NO_COMMAND,
-    "celery.bin.upgrade": _NO_COMMAND,
     "celery.concurrency.asynpool": _OWN_POOLS,
     "celery.concurrency.base": _OWN_POOLS,
     "celery.concurrency.eventlet": _OWN_POOLS,
@@ -73,7 +63,6 @@ MODULES: dict[str, str] = {
     "celery.concurrency.prefork": _OWN_POOLS,
     "celery.concurrency.solo": _OWN_POOLS,
     "celery.concurrency.thread": _OWN_POOLS,
-    "celery.contrib.testing.manager": "wait for results with result.get(), and for other things with umbel.testing",
     "celery.contrib.sphinx": "Umbel has no extension for Sphinx",
     "celery.events": _NO_EVENTS,
     "celery.security": "messages cannot be signed yet",
@@ -106,12 +95,10 @@ NAMES: dict[str, dict[str, str]] = {
         "disable_trace": _NO_TRACER,
         "enable_trace": _NO_TRACER,
     },
-    "celery.app.amqp": {"task_message": "messages are made by umbel.sending"},
     "celery.app.control": {"Inspect": _NO_CONTROL, "flatten_reply": _NO_CONTROL},
     "celery.backends.base": dict.fromkeys(("BaseBackend", "KeyValueStoreBackend"), _OWN_STORES),
     "celery.backends.redis": {"SentinelBackend": _NO_DRIVER},
     "celery.bootsteps": {"StepFormatter": "steps are drawn by `umbel graph bootsteps`"},
-    "celery.contrib.testing.app": {"UnitLogging": "tests of Umbel set up no logging"},
     "celery.exceptions": {
         "WorkerShutdown": _NOTHING_TO_SHUT_DOWN,
         "WorkerTerminate": _NOTHING_TO_SHUT_DOWN,

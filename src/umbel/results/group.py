@@ -24,6 +24,8 @@ class GroupResult(ResultSet[M]):
 
     __module__ = "umbel.result"
 
+    id: str
+
     def __init__(
         self,
         id: str | None = None,

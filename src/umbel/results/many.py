@@ -42,9 +42,12 @@ class ResultSet(ResultBase, Generic[M]):
 
     __module__ = "umbel.result"
 
+    results: list[Any]
+    """The results, in order."""
+
     def __init__(self, results: Iterable[Any], app: Umbel | None = None, ready_barrier: object = None) -> None:
         """``ready_barrier`` has no effect; see ``then``."""
-        self.results: list[Any] = list(results)
+        self.results = list(results)
         self._app = app
 
     @property

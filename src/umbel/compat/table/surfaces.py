@@ -174,10 +174,12 @@ def judge_aliases(reasons: Reasons) -> Iterator[Verdict]:
     """Names of brokers, result stores and pools in settings and URLs."""
     from umbel.backends import BUILTIN as BACKENDS
     from umbel.brokers import BUILTIN as BROKERS
+    from umbel.compat.celery.app.base import LOADERS
     from umbel.executors.lanes import ALIASES
     from umbel.executors.lanes import BUILTIN as POOLS
 
     known: dict[str, Callable[[str], bool]] = {
+        "loaders": lambda name: name in LOADERS,
         "result backends": lambda name: name == BY_ADDRESS or _is_scheme(name, BACKENDS),
         "pools": lambda name: name in POOLS or name in ALIASES,
         "kombu transports": lambda name: _is_scheme(name, BROKERS),

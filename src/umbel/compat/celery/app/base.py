@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -35,7 +36,9 @@ LOADERS = {
 }
 """Whether the loader of that name reads a configuration module."""
 
-DJANGO = "umbel.compat.celery.fixups.django:fixup"
+DJANGO = "celery.fixups.django:fixup"
+TASK = "celery.app.task:Task"
+REGISTRY = "celery.app.registry:TaskRegistry"
 
 
 class Celery(Umbel):
@@ -49,7 +52,24 @@ class Celery(Umbel):
     Where Celery's default loses tasks (``task_acks_late``, ETAs and countdowns in the worker's memory), Umbel's holds
     unless the project sets the option itself. Raises ConfigurationError for a class of the project's own in the place
     of ``amqp``, ``events``, ``log``, ``control``, ``loader`` or ``backend_cls``.
+
+    Subclasses may set ``task_cls``, ``registry_cls``, ``loader_cls`` and ``builtin_fixups``, which hold where no
+    argument says otherwise.
     """
+
+    SYSTEM = platform.system()
+    task_cls: Any = TASK
+    """Base class of tasks, or its dotted name."""
+    registry_cls: Any = REGISTRY
+    """Class of ``app.tasks``, or its dotted name: a ``TaskRegistry``."""
+    builtin_fixups: ClassVar[set[Any]] = {DJANGO}
+    """The default of ``fixups``."""
+    loader_cls: Any = None
+    """The default of ``loader``."""
+    amqp_cls: Any = PARTS["amqp"]
+    control_cls: Any = PARTS["control"]
+    log_cls: Any = PARTS["log"]
+    backend_cls: Any = None
 
     prelude: ClassVar[str] = "import umbel.compat.auto"
 
@@ -76,9 +96,16 @@ class Celery(Umbel):
         config_source_silent: bool = False,
         **kwargs: Any,
     ) -> None:
-        own = {"amqp": amqp, "events": events, "log": log, "control": control}
-        _refuse_own_parts(own | {name: kwargs.pop(name, None) for name in ("backend_cls",)})
-        given = loader or kwargs.pop("loader_cls", None) or os.environ.get("CELERY_LOADER")
+        _refuse_own_parts(
+            {
+                "amqp": amqp or self.amqp_cls,
+                "events": events,
+                "log": log or self.log_cls,
+                "control": control or self.control_cls,
+                "backend_cls": kwargs.pop("backend_cls", None) or self.backend_cls,
+            }
+        )
+        given = loader or kwargs.pop("loader_cls", None) or self.loader_cls or os.environ.get("CELERY_LOADER")
         reads_config = _reads_config(given or "app")
         super().__init__(
             main,
@@ -87,8 +114,8 @@ class Celery(Umbel):
             include=include,
             changes=changes,
             set_as_current=set_as_current,
-            task_cls=_task_class(task_cls, fixups is None),
-            tasks=tasks,
+            task_cls=_task_class(task_cls or self.task_cls, fixups is None),
+            tasks=tasks if self.registry_cls == REGISTRY or tasks is not None else _loaded(self.registry_cls)(),
             autofinalize=autofinalize,
             strict_typing=strict_typing,
             foreign_settings=kwargs.pop("foreign_settings", None) or ["*"],
@@ -100,16 +127,25 @@ class Celery(Umbel):
         elif reads_config:
             named = os.environ.get("CELERY_CONFIG_MODULE")
             self.config_from_object(named or "celeryconfig", silent=not named)
-        for fixup in (DJANGO,) if fixups is None else fixups:
+        for fixup in self.builtin_fixups if fixups is None else fixups:
             _loaded(fixup)(self)
         self.on_init()
+
+    def config_from_cmdline(self, argv: Iterable[str], namespace: str = "celery") -> None:
+        """Take settings written as on Celery's command line: ``task.acks_late=yes``, ``worker.concurrency=(int)10``.
+
+        A name that begins with a point belongs to ``namespace``. Raises ValueError, ConfigurationError.
+        """
+        from umbel.compat.celery.loaders.base import BaseLoader
+
+        self.conf.update(BaseLoader(self).cmdline_config_parser(argv, namespace))
 
     def on_init(self) -> None:
         """For subclasses: called when the application has been made."""
 
 
 def _task_class(given: Any, fits_django: bool) -> Any:
-    if given not in (None, "celery.app.task:Task"):
+    if given not in (None, TASK):
         return given
     if fits_django and os.environ.get("DJANGO_SETTINGS_MODULE"):
         return "umbel.compat.celery.contrib.django.task:DjangoTask"
@@ -137,9 +173,10 @@ def _reads_config(loader: Any) -> bool:
     return LOADERS[spelt]
 
 
-def _loaded(fixup: Any) -> Any:
-    if not isinstance(fixup, str):
-        return fixup
+def _loaded(given: Any) -> Any:
+    """What a dotted name means; Celery's own names are those of the mirror."""
+    if not isinstance(given, str):
+        return given
     from umbel.config.loading import load_object
 
-    return load_object(fixup)
+    return load_object(MIRROR + given if given.startswith("celery.") else given)

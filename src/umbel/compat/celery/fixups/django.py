@@ -2,22 +2,29 @@
 
 Workers set Django up before they import the tasks, give executors database connections of their own, and close those
 that are no longer usable before and after each task, as Django does around a request. Tasks have ``delay_on_commit``.
+What Django's system checks find is logged when a worker starts, unless ``--skip-checks`` or ``SKIP_CHECKS`` is given.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from umbel.signals import import_modules, task_postrun, task_prerun, worker_process_init
+from umbel.signals import import_modules, task_postrun, task_prerun, worker_init, worker_process_init
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
 
 VARIABLE = "DJANGO_SETTINGS_MODULE"
+SKIP_CHECKS = ("CELERY_SKIP_CHECKS", "SKIP_CHECKS")
+"""Variables that say, by being set, that Django's checks are not to be run."""
+
+logger = logging.getLogger(__name__)
+
 _UID = "umbel.compat.celery.fixups.django"
 
 
@@ -26,6 +33,7 @@ def fixup(app: Umbel) -> None:
     if not os.environ.get(VARIABLE) or importlib.util.find_spec("django") is None:
         return
     import_modules.connect(set_up, dispatch_uid=_UID)
+    worker_init.connect(run_checks, dispatch_uid=_UID)
     worker_process_init.connect(forget_connections, dispatch_uid=_UID)
     task_prerun.connect(close_old_connections, dispatch_uid=_UID)
     task_postrun.connect(close_old_connections, dispatch_uid=_UID)
@@ -37,6 +45,15 @@ def set_up(**kwargs: Any) -> None:
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
     importlib.import_module("django").setup()
+
+
+def run_checks(**kwargs: Any) -> None:
+    """Log what Django's system checks find, those of databases left out."""
+    if any(os.environ.get(name) for name in SKIP_CHECKS):
+        return
+    for found in importlib.import_module("django.core.checks").run_checks():
+        if not found.is_silenced():
+            logger.log(found.level, "Django's checks: %s", found)
 
 
 def forget_connections(**kwargs: Any) -> None:
