@@ -8,7 +8,12 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-_loops = threading.local()
+
+class _Loops(threading.local):
+    runner: asyncio.Runner | None = None
+
+
+_loops = _Loops()
 _elsewhere: list[Callable[[Coroutine[Any, Any, Any]], Any]] = []
 
 
@@ -22,7 +27,7 @@ def run_in_loop(coroutine: Coroutine[Any, Any, Any]) -> Any:
         return _run_in_thread(coroutine)
     if _elsewhere:
         return _elsewhere[0](coroutine)
-    runner: asyncio.Runner | None = getattr(_loops, "runner", None)
+    runner = _loops.runner
     if runner is None:
         runner = _loops.runner = asyncio.Runner()
     return runner.run(coroutine, context=contextvars.copy_context())
@@ -49,7 +54,7 @@ def _run_in_thread(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 def close_loop() -> None:
     """End this thread's event loop: cancels what is left in it. Idempotent."""
-    runner: asyncio.Runner | None = getattr(_loops, "runner", None)
+    runner = _loops.runner
     if runner is not None:
         del _loops.runner
         runner.close()

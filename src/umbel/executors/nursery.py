@@ -41,6 +41,7 @@ _SIGCHLD, _DEFAULT, _SIGKILL = int(signal.SIGCHLD), int(signal.SIG_DFL), int(sig
 
 _PR_SET_PDEATHSIG = 1
 _RECEIVE_SIZE = 1 << 16
+_COMMAND_SIZE = 1 << 9
 _MOST_FDS = 2
 
 ExecutorBody = Callable[..., None]
@@ -189,9 +190,11 @@ def run_and_exit(body: Callable[[], None]) -> NoReturn:
     except BaseException:
         traceback.print_exc()
     finally:
-        with contextlib.suppress(OSError, ValueError):
+        try:
             sys.stdout.flush()
             sys.stderr.flush()
+        except (OSError, ValueError):
+            pass  # whoever reads them has gone, or they were closed
         os._exit(status)
 
 
@@ -243,7 +246,7 @@ class NurseryProcess:
                 _read(wake_read, 4096)
             self._reap()
         if self.control in readable:
-            data, ancillary, _, _ = self.control.recvmsg(_RECEIVE_SIZE, socket.CMSG_SPACE(_MOST_FDS * 4))
+            data, ancillary, _, _ = self.control.recvmsg(_COMMAND_SIZE, socket.CMSG_SPACE(_MOST_FDS * 4))
             if not data:
                 return False
             fds = array("i", ancillary[0][2])
