@@ -1,7 +1,7 @@
 """What the life of an executor costs: processor time and page faults of its process, and of the nursery that forks it.
 
 ``python -m benchmarks.executor_life --lives 300 --tasks 100``. Executors live one after the other, each runs so many
-tasks that do nothing. The figures are the kernel's for the nursery and its children that have ended (proc(5), ``stat``);
+tasks that do nothing. The figures are the kernel's for the nursery and its children that have ended (proc(5));
 faults do not depend on how busy the machine is. Linux only.
 """
 
