@@ -27,6 +27,7 @@ BUFFER_SIZE = 8 << 20
 _RECEIVE_SIZE = INLINE_LIMIT + 64
 _FD_SPACE = socket.CMSG_SPACE(4)
 _LENGTH = struct.Struct("<Q")
+_SEQPACKET = int(getattr(socket, "SOCK_SEQPACKET", -1))
 
 HAS_PACKETS = hasattr(socket, "SOCK_SEQPACKET") and sys.platform.startswith("linux")
 
@@ -108,11 +109,11 @@ def open_executor_end(fd: int, buffer: bytearray | None = None) -> OpenedEnd:
 
     ``buffer``: one that nobody else uses, where there is one already.
     """
-    if HAS_PACKETS:
-        end = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd)
+    end = _socket.socket(fileno=fd)
+    if end.type == _SEQPACKET:
         end.setblocking(True)
         return PacketEnd(end, new_buffer() if buffer is None else buffer)
-    stream: socket.socket = original("socket", "socket")(fileno=fd)
+    stream: socket.socket = original("socket", "socket")(fileno=end.detach())
     stream.setblocking(True)
     return StreamEnd(stream)
 
