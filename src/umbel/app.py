@@ -123,6 +123,12 @@ class Umbel(EquippedApp):
             known = self._accept = names, accept_set(names)
         return known[1]
 
+    def close_connections(self) -> None:
+        """Close all connections, at the end of a process: no time is spent on what ends with it."""
+        for driver in (self._broker, self._backend):
+            if driver is not None:
+                driver.close()
+
     def close(self) -> None:
         """Close all connections; they are opened again on use."""
         with self._lock:
@@ -135,13 +141,17 @@ class Umbel(EquippedApp):
         forget_app(self)
 
     def after_fork(self) -> None:
+        """In a forked child: forget connections without touching the parent's, and say so."""
+        self.forget_connections()
+        self.on_after_fork.send(sender=self)
+
+    def forget_connections(self) -> None:
         """In a forked child: forget connections without touching the parent's."""
         self._lock = threading.RLock()
         self._forget_identity()
         for driver in (self._broker, self._backend):
             if driver is not None:
                 driver.after_fork()
-        self.on_after_fork.send(sender=self)
 
     def set_current(self) -> None:
         """Be the current application."""

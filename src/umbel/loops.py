@@ -16,7 +16,14 @@ from umbel.errors import ConfigurationError
 
 T = TypeVar("T")
 
-_loops = threading.local()
+
+class _Loops(threading.local):
+    runner: asyncio.Runner | None = None
+    pid = 0
+    """Of the process that has made it."""
+
+
+_loops = _Loops()
 _of_parents: list[asyncio.Runner] = []
 """What a fork has brought here: it watches the parent's files, and closing it would take them from the parent's own."""
 _elsewhere: list[Callable[[Coroutine[Any, Any, Any]], Any]] = []
@@ -43,7 +50,7 @@ def run_in_loop(coroutine: Coroutine[Any, Any, T]) -> T:
         return excursion.run(coroutine)
     if _elsewhere:
         return _elsewhere[0](coroutine)
-    runner: asyncio.Runner | None = getattr(_loops, "runner", None)
+    runner = _loops.runner
     if runner is not None and _loops.pid != os.getpid():
         _of_parents.append(runner)
         runner = None
@@ -142,7 +149,7 @@ def _run_in_thread(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 def close_loop() -> None:
     """End this thread's event loop: cancels what is left in it. Idempotent."""
-    runner: asyncio.Runner | None = getattr(_loops, "runner", None)
+    runner = _loops.runner
     if runner is not None:
         del _loops.runner
         runner.close()

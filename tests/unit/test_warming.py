@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from umbel import Task, Umbel
+from umbel import Middleware, Task, Umbel
 from umbel.current import current_request
 from umbel.executors.executor import Executor
-from umbel.executors.warming import warm_up
+from umbel.executors.warming import plan_tasks, warm_up
 from umbel.signals import task_prerun
 
 
@@ -49,7 +49,7 @@ def test_nothing_is_connected_started_or_left_open(
     gc.collect()  # what earlier tests left closes its files now
     files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
     warm_up(app)
-    assert len(runs) == 1
+    assert len(runs) == 10
     assert len(os.listdir("/proc/self/fd")) == files
     assert threading.active_count() == threads
     assert current_request() is None
@@ -67,7 +67,7 @@ def test_nothing_of_the_users_is_called(runs: list[str]) -> None:
         "cold", broker="memory://", task_cls=Base, set_as_current=False, task_routes=lambda *_: called.append("route")
     )
     warm_up(app)
-    assert len(runs) == 1
+    assert len(runs) == 10
     assert not called
 
 
@@ -84,3 +84,17 @@ def test_it_is_left_out_where_receivers_would_be_told(runs: list[str]) -> None:
         task_prerun.disconnect(receive)
     assert not told
     assert not runs
+
+
+def test_tasks_are_planned_where_no_middleware_is_asked_for_it() -> None:
+    app = Umbel("cold", broker="memory://", set_as_current=False)
+
+    @app.task
+    def plain() -> None: ...
+
+    app.finalize()
+    plan_tasks(app)
+    assert "_plan" in app.tasks[plain.name].__dict__
+    app.middleware.add(Middleware())
+    plan_tasks(app)
+    assert "_plan" not in app.tasks[plain.name].__dict__

@@ -10,6 +10,7 @@ Where there are no such sockets (macOS) packets are framed by length on a stream
 
 from __future__ import annotations
 
+import _socket
 import os
 import socket
 import struct
@@ -26,6 +27,7 @@ BUFFER_SIZE = 8 << 20
 _RECEIVE_SIZE = INLINE_LIMIT + 64
 _FD_SPACE = socket.CMSG_SPACE(4)
 _LENGTH = struct.Struct("<Q")
+_SEQPACKET = int(getattr(socket, "SOCK_SEQPACKET", -1))
 
 HAS_PACKETS = hasattr(socket, "SOCK_SEQPACKET") and sys.platform.startswith("linux")
 
@@ -96,18 +98,30 @@ def open_channel() -> SupervisorEnd:
     return PacketChannel() if HAS_PACKETS else StreamChannel()
 
 
-def open_executor_end(fd: int) -> OpenedEnd:
+def new_buffer() -> bytearray:
+    """What a ``PacketEnd`` receives into."""
+    return bytearray(_RECEIVE_SIZE)
+
+
+def open_executor_end(fd: int, buffer: bytearray | None = None) -> OpenedEnd:
     """The executor's side of a channel, from the descriptor that ``executor_fd`` named. It blocks the whole
-    process even where gevent or eventlet have patched the sockets of everybody else."""
-    end: socket.socket = original("socket", "socket")(fileno=fd)
-    end.setblocking(True)
-    return PacketEnd(end) if end.type == getattr(socket, "SOCK_SEQPACKET", None) else StreamEnd(end)
+    process even where gevent or eventlet have patched the sockets of everybody else.
+
+    ``buffer``: one that nobody else uses, where there is one already.
+    """
+    end = _socket.socket(fileno=fd)
+    if end.type == _SEQPACKET:
+        end.setblocking(True)
+        return PacketEnd(end, new_buffer() if buffer is None else buffer)
+    stream: socket.socket = original("socket", "socket")(fileno=end.detach())
+    stream.setblocking(True)
+    return StreamEnd(stream)
 
 
 # -- packets -------------------------------------------------------------------------------------------------
 
 
-def _send_packet(end: socket.socket, packet: bytes, flags: int = 0) -> None:
+def _send_packet(end: _socket.socket, packet: bytes, flags: int = 0) -> None:
     if len(packet) <= INLINE_LIMIT:
         end.send(packet, flags)
         return
@@ -121,7 +135,7 @@ def _send_packet(end: socket.socket, packet: bytes, flags: int = 0) -> None:
         os.close(memory)
 
 
-def _receive_packet(end: socket.socket, buffer: bytearray, flags: int = 0) -> bytes | None:
+def _receive_packet(end: _socket.socket, buffer: bytearray, flags: int = 0) -> bytes | None:
     """One packet, or None at the end of the channel. Raises BlockingIOError when there is none yet."""
     size, ancillary, _, _ = end.recvmsg_into([buffer], _FD_SPACE, flags)
     if ancillary:
@@ -181,9 +195,9 @@ class PacketChannel:
 class PacketEnd:
     """The executor's side of a packet channel."""
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: _socket.socket, buffer: bytearray) -> None:
         self._end = end
-        self._buffer = bytearray(_RECEIVE_SIZE)
+        self._buffer = buffer
 
     def send(self, packet: bytes) -> None:
         _send_packet(self._end, packet)

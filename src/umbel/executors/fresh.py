@@ -22,7 +22,7 @@ from umbel.errors import ConfigurationError
 from umbel.executors.board import Board
 from umbel.executors.nursery import Nursery, NurseryProcess, open_control, run_and_exit
 from umbel.executors.originals import original, patched_by
-from umbel.executors.process import run_executor
+from umbel.executors.process import ExecutorBody
 from umbel.log.setup import LogSetup, configure, current_setup
 
 if TYPE_CHECKING:
@@ -138,5 +138,5 @@ def main(control_fd: int) -> None:
     drivers = f"{type(app.broker).__name__}, {type(app.backend).__name__}"
     logger.debug("drivers were loaded once, before executors are forked: %s", drivers)
     fd, slots = recipe.board
-    run = partial(run_executor, find_lanes(recipe.kind), app, Board(slots, fd), recipe.count, recipe.hostname)
-    run_and_exit(NurseryProcess(control, run, recipe.parent).run)
+    body = ExecutorBody(find_lanes(recipe.kind), app, Board(slots, fd), recipe.count, recipe.hostname)
+    run_and_exit(NurseryProcess(control, body, recipe.parent, partial(body.prepare, warm=False)).run)

@@ -10,6 +10,7 @@ Both directions carry one small packet a message. If the supervisor dies the ker
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import ctypes
 import gc
@@ -29,16 +30,18 @@ import msgspec
 from msgspec import Struct
 
 from umbel.errors import UmbelError
-from umbel.executors.originals import original
+from umbel.executors.originals import original, set_handler
 from umbel.signals import worker_before_create_process
 
 logger = logging.getLogger("umbel.worker.nursery")
 
 _fork, _waitpid, _read = original("os", "fork"), original("os", "waitpid"), original("os", "read")
-_select, _signal = original("select", "select"), original("signal", "signal")
+_select = original("select", "select")
+_SIGCHLD, _DEFAULT, _SIGKILL = int(signal.SIGCHLD), int(signal.SIG_DFL), int(signal.SIGKILL)
 
 _PR_SET_PDEATHSIG = 1
 _RECEIVE_SIZE = 1 << 16
+_COMMAND_SIZE = 1 << 9
 _MOST_FDS = 2
 
 ExecutorBody = Callable[..., None]
@@ -75,7 +78,7 @@ _news_decoder: msgspec.msgpack.Decoder[Spawned | Exited] = msgspec.msgpack.Decod
 _prctl = ctypes.CDLL(None, use_errno=True).prctl if sys.platform.startswith("linux") else None
 
 
-def die_with_parent(number: int = signal.SIGKILL) -> None:
+def die_with_parent(number: int = _SIGKILL) -> None:
     """Have the kernel send this process a signal when the thread that forked it ends (Linux)."""
     if _prctl is not None:
         _prctl(_PR_SET_PDEATHSIG, number)
@@ -187,9 +190,11 @@ def run_and_exit(body: Callable[[], None]) -> NoReturn:
     except BaseException:
         traceback.print_exc()
     finally:
-        with contextlib.suppress(OSError, ValueError):
+        try:
             sys.stdout.flush()
             sys.stderr.flush()
+        except (OSError, ValueError):
+            pass  # whoever reads them has gone, or they were closed
         os._exit(status)
 
 
@@ -203,7 +208,8 @@ class NurseryProcess:
         parent: int,
         prepare: Callable[[], None] | None = None,
     ) -> None:
-        self.control = control
+        """``control``: its descriptor is taken over."""
+        self.control = _socket.socket(control.family, control.type, control.proto, control.detach())
         self.body = body
         self.parent = parent
         self.prepare = prepare
@@ -214,12 +220,12 @@ class NurseryProcess:
         if os.getppid() != self.parent:
             return
         os.setpgid(0, 0)
-        _signal(signal.SIGINT, signal.SIG_IGN)
-        _signal(signal.SIGTERM, signal.SIG_IGN)
+        set_handler(signal.SIGINT, int(signal.SIG_IGN))
+        set_handler(signal.SIGTERM, int(signal.SIG_IGN))
         wake_read, wake_write = os.pipe()
         os.set_blocking(wake_read, False)
         os.set_blocking(wake_write, False)
-        _signal(signal.SIGCHLD, _ignore)
+        set_handler(_SIGCHLD, _ignore)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         if self.prepare is not None:
             self.prepare()
@@ -240,7 +246,7 @@ class NurseryProcess:
                 _read(wake_read, 4096)
             self._reap()
         if self.control in readable:
-            data, ancillary, _, _ = self.control.recvmsg(_RECEIVE_SIZE, socket.CMSG_SPACE(_MOST_FDS * 4))
+            data, ancillary, _, _ = self.control.recvmsg(_COMMAND_SIZE, socket.CMSG_SPACE(_MOST_FDS * 4))
             if not data:
                 return False
             fds = array("i", ancillary[0][2])
@@ -248,12 +254,13 @@ class NurseryProcess:
         return True
 
     def _fork(self, slot: int, fds: array[int], inherited: tuple[int, int]) -> None:
-        worker_before_create_process.send()
+        if worker_before_create_process.receivers:
+            worker_before_create_process.send()
         parent = os.getpid()
         pid = _fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
-            _signal(signal.SIGCHLD, signal.SIG_DFL)
+            set_handler(_SIGCHLD, _DEFAULT)
             self.control.close()
             for number in inherited:
                 os.close(number)

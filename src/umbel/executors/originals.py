@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from typing import Any
+
+set_handler: Callable[[int, Any], Any] = importlib.import_module("_signal").signal
+"""``signal.signal`` itself, without its conversions to and from enumerations."""
 
 
 def original(module: str, name: str) -> Any:

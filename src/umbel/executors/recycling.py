@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from umbel.executors import packets
-from umbel.executors.channel import ExecutorEnd, PollableEnd
+from umbel.executors.channel import ExecutorEnd, PacketEnd, PollableEnd
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -19,13 +19,20 @@ if TYPE_CHECKING:
 _STATM = "/proc/self/statm"
 
 
+class Life(NamedTuple):
+    """How long executors live. ``tasks``: read at most; ``memory``: resident memory in KiB, looked at after each
+    task; None: no bound."""
+
+    tasks: int | None
+    memory: int | None
+
+
 class Recycling:
     """Counts what one executor reads. Made in that executor, where ``/proc/self`` is its own."""
 
-    def __init__(self, most_tasks: int | None, most_memory: int | None) -> None:
-        """``most_tasks``: read at most; ``most_memory``: resident memory in KiB, looked at after each task."""
-        self.most_tasks = most_tasks or 1 << 62
-        self.most_memory = most_memory
+    def __init__(self, most: Life) -> None:
+        self.most_tasks = most.tasks or 1 << 62
+        self.most_memory = most.memory
         self.read = 0
 
     def due(self) -> str:
@@ -38,14 +45,16 @@ class Recycling:
         return ""
 
 
-def recycling_end(app: Umbel, end: ExecutorEnd) -> ExecutorEnd:
-    """``end``, or what stands before it where the settings bound the life of an executor."""
-    conf = app.conf
-    tasks, memory = conf.worker_max_tasks_per_child, conf.worker_max_memory_per_child
-    if not tasks and not memory:
-        return end
-    recycling = Recycling(tasks, memory)
-    return RecyclingPollableEnd(end, recycling) if isinstance(end, PollableEnd) else RecyclingEnd(end, recycling)
+def life_of(app: Umbel) -> Life | None:
+    """What the settings say; None when they set no bound."""
+    tasks, memory = app.conf.worker_max_tasks_per_child, app.conf.worker_max_memory_per_child
+    return Life(tasks, memory) if tasks or memory else None
+
+
+def recycling_end(end: ExecutorEnd, life: Life) -> ExecutorEnd:
+    """What stands before ``end`` where the life of an executor is bounded."""
+    recycling = Recycling(life)
+    return RecyclingPollableEnd(end, recycling) if isinstance(end, PacketEnd) else RecyclingEnd(end, recycling)
 
 
 class RecyclingEnd:

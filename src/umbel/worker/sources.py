@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from umbel.executors.fresh import FreshNursery, check_unpatched
 from umbel.executors.nursery import Nursery
-from umbel.executors.process import run_executor, run_lanes
+from umbel.executors.process import ExecutorBody, run_lanes
 from umbel.executors.solo import Solo
-from umbel.executors.warming import warm_up
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
@@ -31,5 +30,5 @@ def open_source(
         return FreshNursery(kind, app, board, lanes, hostname, embedded=embedded)
     if kind.in_supervisor:
         return Solo(partial(run_lanes, kind, app, board, lanes, hostname))
-    body = partial(run_executor, kind, app, board, lanes, hostname)
-    return Nursery(body, partial(warm_up, app), embedded=embedded)
+    body = ExecutorBody(kind, app, board, lanes, hostname)
+    return Nursery(body, partial(body.prepare, warm=True), embedded=embedded)
