@@ -37,6 +37,10 @@ _ROUND_TRIP = 0.25
 """Seconds that ``settle`` waits at most until the broker has seen its acknowledgements."""
 _PROOF = 2.0
 """Seconds that ``renew`` and ``close`` wait at most for the proof that the connection is alive."""
+_MOST_MEANWHILE = 256
+"""Messages handed out while copies of others are being published, and in one call as long as messages are sent back.
+A worker that sends back what it is given, since its turn has not come, would otherwise be given the more the longer
+that takes, and settle nothing else until all of it was published."""
 _WITHDRAWAL = 0.05
 """Seconds that an empty ``receive`` waits at most until nothing more can come."""
 
@@ -83,6 +87,10 @@ class AMQPConsumer(Consumer):
         self._interrupted = False
         self._closed = False
         self._done: set[Tag] = set()
+        self._sent_back = False
+        """Whether something was sent back when something was settled last."""
+        self._spare: int | None = None
+        """How many messages may be handed out while copies are being published; None: none are."""
         self._open()
 
     # -- the connection --
@@ -141,7 +149,8 @@ class AMQPConsumer(Consumer):
         while not self._closed and not self._interrupted:
             self._raise_loss()
             rest = deadline - time.monotonic()
-            if (self._intake is not None and self._intake.buffer and not self._lost) or rest <= 0:
+            there = self._intake is not None and self._intake.buffer and not self._lost and self._spare != 0
+            if there or rest <= 0:
                 break
             self._changed.wait(rest)
         self._interrupted = False
@@ -152,6 +161,11 @@ class AMQPConsumer(Consumer):
     def _take(self, limit: int) -> list[Delivery]:
         if self._intake is None or self._closed or self._lost:
             return []
+        if self._sent_back:
+            limit = min(limit, _MOST_MEANWHILE)
+        if self._spare is not None:
+            limit = min(limit, self._spare)
+            self._spare -= limit
         return [self._delivery(content, queue) for content, queue in self._intake.take(limit)]
 
     def _delivery(self, content: Content, queue: str) -> Delivery:
@@ -163,6 +177,8 @@ class AMQPConsumer(Consumer):
         with self._changed:
             self._note_loss()
             ours = self._ours(settlements, settled.stale)
+        if settlements:
+            self._sent_back = any(settlement.action is Action.REQUEUE for settlement in ours)
         failure = self._publish(ours)
         with self._changed:
             self._note_loss()
@@ -227,7 +243,7 @@ class AMQPConsumer(Consumer):
             posts += made
             owners += [place] * len(made)
         if posts:
-            for place, outcome in zip(owners, self._owner.send(posts), strict=True):
+            for place, outcome in zip(owners, self._send(posts), strict=True):
                 if outcome is not None:
                     failed.setdefault(place, outcome)
         if not failed:
@@ -235,6 +251,16 @@ class AMQPConsumer(Consumer):
         ours[:] = [settlement for place, settlement in enumerate(ours) if place not in failed]
         errors = sorted(failed.values(), key=lambda error: not isinstance(error, OperationalError))
         return errors[0]
+
+    def _send(self, posts: Sequence[Post]) -> list[UmbelError | None]:
+        with self._changed:
+            self._spare = _MOST_MEANWHILE
+        try:
+            return self._owner.send(posts)
+        finally:
+            with self._changed:
+                self._spare = None
+                self._changed.notify_all()
 
     def _posts(self, settlement: Settlement) -> list[Post]:
         posts = [self._owner.post(message) for message in settlement.publish]
