@@ -16,6 +16,7 @@ where RabbitMQ 3 would put it in any case).
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -37,10 +38,12 @@ _ROUND_TRIP = 0.25
 """Seconds that ``settle`` waits at most until the broker has seen its acknowledgements."""
 _PROOF = 2.0
 """Seconds that ``renew`` and ``close`` wait at most for the proof that the connection is alive."""
-_MOST_MEANWHILE = 256
-"""Messages handed out while copies of others are being published, and in one call as long as messages are sent back.
-A worker that sends back what it is given, since its turn has not come, would otherwise be given the more the longer
-that takes, and settle nothing else until all of it was published."""
+_MOST_MEANWHILE = 128
+"""Messages handed out while others are being sent back, and then again until the next settlement. A worker that sends
+back what it is given, since its turn has not come, would otherwise be given the more the longer that takes, and settle
+nothing else until all of it was published."""
+_MEANWHILE = 0.1
+"""Seconds after which no such settlement is expected any more."""
 _WITHDRAWAL = 0.05
 """Seconds that an empty ``receive`` waits at most until nothing more can come."""
 
@@ -87,10 +90,9 @@ class AMQPConsumer(Consumer):
         self._interrupted = False
         self._closed = False
         self._done: set[Tag] = set()
-        self._sent_back = False
-        """Whether something was sent back when something was settled last."""
-        self._spare: int | None = None
-        """How many messages may be handed out while copies are being published; None: none are."""
+        self._spare = math.inf
+        """How many messages may be handed out until the next settlement, or ``_spare_until``."""
+        self._spare_until = 0.0
         self._open()
 
     # -- the connection --
@@ -149,10 +151,10 @@ class AMQPConsumer(Consumer):
         while not self._closed and not self._interrupted:
             self._raise_loss()
             rest = deadline - time.monotonic()
-            there = self._intake is not None and self._intake.buffer and not self._lost and self._spare != 0
-            if there or rest <= 0:
+            spare = self._spare_now()
+            if (self._intake is not None and self._intake.buffer and not self._lost and spare) or rest <= 0:
                 break
-            self._changed.wait(rest)
+            self._changed.wait(rest if spare else min(rest, _MEANWHILE))
         self._interrupted = False
         if self._intake is not None and not self._intake.buffer and not self._closed:
             self._intake.withdraw(_WITHDRAWAL)
@@ -161,12 +163,15 @@ class AMQPConsumer(Consumer):
     def _take(self, limit: int) -> list[Delivery]:
         if self._intake is None or self._closed or self._lost:
             return []
-        if self._sent_back:
-            limit = min(limit, _MOST_MEANWHILE)
-        if self._spare is not None:
-            limit = min(limit, self._spare)
-            self._spare -= limit
-        return [self._delivery(content, queue) for content, queue in self._intake.take(limit)]
+        taken = self._intake.take(int(min(limit, self._spare_now())))
+        self._spare -= len(taken)
+        return [self._delivery(content, queue) for content, queue in taken]
+
+    def _spare_now(self) -> float:
+        """How many messages may be handed out now. ``changed`` is held."""
+        if time.monotonic() >= self._spare_until:
+            self._spare = math.inf
+        return self._spare
 
     def _delivery(self, content: Content, queue: str) -> Delivery:
         found = arrival(content, queue)
@@ -177,8 +182,6 @@ class AMQPConsumer(Consumer):
         with self._changed:
             self._note_loss()
             ours = self._ours(settlements, settled.stale)
-        if settlements:
-            self._sent_back = any(settlement.action is Action.REQUEUE for settlement in ours)
         failure = self._publish(ours)
         with self._changed:
             self._note_loss()
@@ -243,7 +246,8 @@ class AMQPConsumer(Consumer):
             posts += made
             owners += [place] * len(made)
         if posts:
-            for place, outcome in zip(owners, self._send(posts), strict=True):
+            sent_back = any(settlement.action is Action.REQUEUE for settlement in ours)
+            for place, outcome in zip(owners, self._send(posts, sent_back), strict=True):
                 if outcome is not None:
                     failed.setdefault(place, outcome)
         if not failed:
@@ -252,15 +256,19 @@ class AMQPConsumer(Consumer):
         errors = sorted(failed.values(), key=lambda error: not isinstance(error, OperationalError))
         return errors[0]
 
-    def _send(self, posts: Sequence[Post]) -> list[UmbelError | None]:
-        with self._changed:
-            self._spare = _MOST_MEANWHILE
+    def _send(self, posts: Sequence[Post], sent_back: bool) -> list[UmbelError | None]:
+        if not sent_back:
+            return self._owner.send(posts)
+        self._allow(_MOST_MEANWHILE, math.inf)
         try:
             return self._owner.send(posts)
         finally:
-            with self._changed:
-                self._spare = None
-                self._changed.notify_all()
+            self._allow(_MOST_MEANWHILE, time.monotonic() + _MEANWHILE)
+
+    def _allow(self, count: int, until: float) -> None:
+        with self._changed:
+            self._spare, self._spare_until = count, until
+            self._changed.notify_all()
 
     def _posts(self, settlement: Settlement) -> list[Post]:
         posts = [self._owner.post(message) for message in settlement.publish]
