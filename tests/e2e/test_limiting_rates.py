@@ -122,7 +122,7 @@ class TestALongBacklog:
         times = moments(workers, backlog)
         check_rate(times, 50)
         measured = [moment for moment in times if 1 <= moment - begun < 6]
-        assert len(measured) >= 0.75 * 5 * 50, "the rate was not reached"
+        assert len(measured) >= 0.6 * 5 * 50, "the rate was not reached"
         assert set(workers.ledger.begun().values()) == {1}
 
     @pytest.mark.calm
