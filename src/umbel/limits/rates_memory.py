@@ -18,7 +18,7 @@ PRUNE_EVERY = 60.0
 GIVEN_UP = 0.2
 """Seconds after which a moment is free for another task, where tasks that were put back may come to other workers."""
 
-SHORT = 5.0
+SHORT = 2.0
 """Seconds of waiting that are not divided."""
 
 KEEP_OWN = 60.0
