@@ -39,11 +39,11 @@ _ROUND_TRIP = 0.25
 _PROOF = 2.0
 """Seconds that ``renew`` and ``close`` wait at most for the proof that the connection is alive."""
 _MOST_MEANWHILE = 128
-"""Messages handed out while others are being sent back, and then again until the next settlement. A worker that sends
-back what it is given, since its turn has not come, would otherwise be given the more the longer that takes, and settle
-nothing else until all of it was published."""
+"""Messages handed out while others are being sent back, and after it in every ``_MEANWHILE`` seconds for
+``_SPARING`` seconds. A worker that sends back what it is given, since its turn has not come, would otherwise be given
+the more the longer that takes, and settle nothing else until all of it was published."""
 _MEANWHILE = 0.1
-"""Seconds after which no such settlement is expected any more."""
+_SPARING = 1.0
 _WITHDRAWAL = 0.05
 """Seconds that an empty ``receive`` waits at most until nothing more can come."""
 
@@ -91,8 +91,9 @@ class AMQPConsumer(Consumer):
         self._closed = False
         self._done: set[Tag] = set()
         self._spare = math.inf
-        """How many messages may be handed out until the next settlement, or ``_spare_until``."""
+        """How many messages may be handed out until ``_spare_until``, or until others are sent back again."""
         self._spare_until = 0.0
+        self._sparing_until = 0.0
         self._open()
 
     # -- the connection --
@@ -169,8 +170,10 @@ class AMQPConsumer(Consumer):
 
     def _spare_now(self) -> float:
         """How many messages may be handed out now. ``changed`` is held."""
-        if time.monotonic() >= self._spare_until:
-            self._spare = math.inf
+        moment = time.monotonic()
+        if moment >= self._spare_until:
+            self._spare = _MOST_MEANWHILE if moment < self._sparing_until else math.inf
+            self._spare_until = moment + _MEANWHILE
         return self._spare
 
     def _delivery(self, content: Content, queue: str) -> Delivery:
@@ -259,16 +262,15 @@ class AMQPConsumer(Consumer):
     def _send(self, posts: Sequence[Post], sent_back: bool) -> list[UmbelError | None]:
         if not sent_back:
             return self._owner.send(posts)
-        self._allow(_MOST_MEANWHILE, math.inf)
+        with self._changed:
+            self._spare, self._spare_until = _MOST_MEANWHILE, math.inf
         try:
             return self._owner.send(posts)
         finally:
-            self._allow(_MOST_MEANWHILE, time.monotonic() + _MEANWHILE)
-
-    def _allow(self, count: int, until: float) -> None:
-        with self._changed:
-            self._spare, self._spare_until = count, until
-            self._changed.notify_all()
+            with self._changed:
+                self._spare_until = 0.0
+                self._sparing_until = time.monotonic() + _SPARING
+                self._changed.notify_all()
 
     def _posts(self, settlement: Settlement) -> list[Post]:
         posts = [self._owner.post(message) for message in settlement.publish]
