@@ -21,6 +21,16 @@ def quick(self: Any) -> None:
     write("begin", self.request.id)
 
 
+@app.task(rate_limit="50/s", rate_limit_scope="cluster", bind=True, ignore_result=True)
+def paced(self: Any) -> None:
+    write("begin", self.request.id)
+
+
+@app.task(rate_limit="50/s", rate_limit_key="{tenant}", bind=True, ignore_result=True)
+def paced_by_worker(self: Any, tenant: str = "north") -> None:
+    write("begin", self.request.id)
+
+
 @app.task(rate_limit="10/s", bind=True, ignore_result=True)
 def each(self: Any) -> None:
     """Limited in each worker."""

@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -92,6 +93,46 @@ def test_workers_that_die_and_come_back_lose_nothing_and_exceed_nothing(workers:
     assert second.stop(signal.SIGTERM) == 0
     workers.start("-c", "1", "-n", "b@h", app=APP)
     check_rate(all_ran(workers, slow, 60), 20)
+
+
+@pytest.fixture
+def quorum(workers: Fleet) -> None:
+    """Queues of the type that keeps its messages on RabbitMQ."""
+    workers.environment["UMBEL_TASK_DEFAULT_QUEUE_TYPE"] = "quorum"
+
+
+@pytest.mark.usefixtures("quorum")
+class TestALongBacklog:
+    """Thousands that wait for one rate."""
+
+    @pytest.mark.alone
+    @pytest.mark.parametrize(
+        ("system", "name"), [("redis", "paced"), ("rabbitmq", "paced"), ("rabbitmq", "paced_by_worker")]
+    )
+    def test_runs_at_its_rate_from_the_beginning_and_lets_others_pass(
+        self, workers: Fleet, limited: ModuleType, name: str
+    ) -> None:
+        backlog = send(getattr(limited, name), 3000)
+        free = send(limited.free, 100)
+        workers.start("-c", "2", "-n", "a@h", app=APP)
+        begun = all_ran(workers, backlog[:1], 20)[0]
+        others = all_ran(workers, free, 20)
+        assert others[-1] - begun < 15, "the free tasks waited for limited ones"
+        wait_for(lambda: time.time() - begun > 7, 20)
+        times = moments(workers, backlog)
+        check_rate(times, 50)
+        measured = [moment for moment in times if 1 <= moment - begun < 6]
+        assert len(measured) >= 0.6 * 5 * 50, "the rate was not reached"
+        assert set(workers.ledger.begun().values()) == {1}
+
+    @pytest.mark.calm
+    @pytest.mark.parametrize("system", ["redis", "rabbitmq"])
+    def test_loses_and_doubles_nothing(self, workers: Fleet, limited: ModuleType) -> None:
+        backlog = send(limited.quick, 2500)
+        workers.start("-c", "1", "-n", "a@h", app=APP)
+        workers.start("-c", "1", "-n", "b@h", app=APP)
+        all_ran(workers, backlog, 90)
+        assert set(workers.ledger.begun().values()) == {1}
 
 
 class TestOnOneSystem:

@@ -7,6 +7,8 @@ handed out in the order in which tasks were first seen.
 What comes back late, because a queue was long or workers were gone, may still run at once, but only as far as the rate
 of what really ran allows: of a lull up to ``CATCH_UP`` seconds are made up, never more. The others get a new moment;
 who comes back in time after that is too early in its turn, so that all are put off by the same time, in their order.
+
+Who is later than ``OVERDUE``, or lost, may find that its moment was given to another, and stands in line anew.
 """
 
 from __future__ import annotations
@@ -21,6 +23,10 @@ SOON = 0.01
 
 CATCH_UP = 1.0
 """Seconds of unused rate that tasks which come back late may use."""
+
+OVERDUE = 0.5
+"""Seconds after which a moment whose task has not come back is given to another one that asks: its own is at the end of
+a long queue, or gone. The other way round the rate would not be reached before the whole queue has been seen."""
 
 KEEP = 3600.0
 """Seconds for which the moment of a task that does not come back is kept."""

@@ -17,8 +17,9 @@ WEIGHT = 0.2
 """Of the newest task in the mean of durations."""
 FORGOTTEN = 60.0
 """Whoever is late by so much has left the line: revoked, expired, purged."""
-LATE = 1.0
-"""For whoever is late by more than this no place is kept."""
+LATE = 0.5
+"""As long as anybody is late by more than this, places are kept for nobody: the line does not come back in its order,
+since it is at the end of a long queue, and places would stay free until all of that has been seen."""
 KEPT = 3600.0
 """A limit of which nothing was heard for so long is forgotten."""
 

@@ -53,7 +53,10 @@ for at = 3, #ARGV, 5 do
     if count > 0 then duration = math.max(duration, now - (found[2] or now)) end
     local front = clamp(duration / {line.FRACTION}, {line.SHORTEST * 1000:.0f}, {line.LONGEST_IN_FRONT * 1000:.0f})
     local known = redis.call('ZSCORE', waiting, id)
-    local kept = known and 0 or redis.call('ZCOUNT', due, now - {line.LATE * 1000:.0f}, now + front)
+    local kept = 0
+    if not known and redis.call('ZCOUNT', due, '-inf', now - {line.LATE * 1000:.0f}) == 0 then
+        kept = redis.call('ZCOUNT', due, '-inf', now + front)
+    end
     if able == '1' and limit - count > kept then
         redis.call('ZADD', held, now + ttl, token)
         redis.call('PEXPIRE', held, ttl)

@@ -147,10 +147,7 @@ class SQLHolds:
         if wish.able and count < wish.limit:
             kept = 0
             if arrived is None:
-                near = (wish.key, now - line.LATE, now + line.in_front(duration))
-                kept = link.value(
-                    self._sql("SELECT count(*) FROM {p}waiting WHERE name = %s AND due > %s AND due < %s"), near
-                )
+                kept = self._kept(link, wish.key, duration, now)
             if wish.limit - count > kept:
                 if arrived is not None:
                     link.run(self._sql("DELETE FROM {p}waiting WHERE name = %s AND task_id = %s"), ours)
@@ -165,6 +162,12 @@ class SQLHolds:
             change = "UPDATE {p}waiting SET due = %s WHERE name = %s AND task_id = %s"
             link.run(self._sql(change), (now + pause, *ours))
         return pause
+
+    def _kept(self, link: Link, key: str, duration: float, now: float) -> int:
+        """How many places are for those who will be back soon."""
+        expected = self._sql("SELECT count(*), min(due) FROM {p}waiting WHERE name = %s AND due < %s")
+        ((count, first),) = link.rows(expected, (key, now + line.in_front(duration)))
+        return count if count and first > now - line.LATE else 0
 
     def renew(self, holds: Sequence[Hold], ttl: float) -> list[Hold]:
         def act(link: Link) -> list[Hold]:

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from umbel.clock import monotonic
-from umbel.limits.buckets import KEEP, SOON, Ask, Bucket, RateStore
+from umbel.limits.buckets import KEEP, OVERDUE, SOON, Ask, Bucket, RateStore
 
 PRUNE_EVERY = 60.0
 
@@ -117,4 +117,4 @@ _stores: dict[tuple[int, str], MemoryRates] = {}
 
 def open_store(driver: Any, prefix: str) -> MemoryRates:
     """The buckets that all workers on the ``memory://`` system of ``driver`` share in this process."""
-    return _stores.setdefault((os.getpid(), f"{prefix}{driver.name}"), MemoryRates())
+    return _stores.setdefault((os.getpid(), f"{prefix}{driver.name}"), MemoryRates(given_up=OVERDUE))

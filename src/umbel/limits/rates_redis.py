@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from umbel.brokers.redis.keys import SEPARATOR
 from umbel.brokers.redis.link import Script
 from umbel.brokers.redis.scripts import CLOCK
-from umbel.limits.buckets import CATCH_UP, KEEP, SOON, Ask, RateStore
+from umbel.limits.buckets import CATCH_UP, KEEP, OVERDUE, SOON, Ask, RateStore
 
 if TYPE_CHECKING:
     from umbel.backends.redis import RedisBackend
@@ -29,8 +29,9 @@ _TAKE = Script(
     CLOCK
     + f"""
 -- n * (bucket key, waiting key, seconds between two, m, m task ids).
--- Returns the seconds that each task has to wait, as text, '0' for now. The arithmetic is that of Bucket.place.
-local soon, catch_up, keep = {SOON}, {CATCH_UP}, {KEEP}
+-- Returns the seconds that each task has to wait, as text, '0' for now. The arithmetic is that of Bucket.place;
+-- before it, what is overdue is given to another task.
+local soon, catch_up, keep, overdue = {SOON}, {CATCH_UP}, {KEEP}, {OVERDUE}
 local function text(number) return string.format('%.6f', number) end
 
 local waits, at = {{}}, 1
@@ -48,6 +49,18 @@ while at < #ARGV do
     local id = ARGV[number]
     local given = tonumber(redis.call('ZSCORE', waiting, id) or nil)
     local moment
+    if not given or given > now + soon then
+      local first = redis.call('ZRANGEBYSCORE', waiting, '-inf', now - overdue, 'WITHSCORES', 'LIMIT', 0, 1)
+      if first[1] then
+        if given then
+          redis.call('ZADD', waiting, text(given), first[1])
+        else
+          redis.call('ZREM', waiting, first[1])
+        end
+        given = tonumber(first[2])
+        redis.call('ZADD', waiting, first[2], id)
+      end
+    end
     if given and given > now + soon then
       moment = given
     else

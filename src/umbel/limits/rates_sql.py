@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from sqlalchemy.dialects import mysql
 from umbel.brokers.sql.dialects import chunks, dialect_for
 from umbel.brokers.sql.faults import Conflict
 from umbel.brokers.sql.tables import create_missing
-from umbel.limits.buckets import KEEP, SOON, Ask, Bucket, RateStore
+from umbel.limits.buckets import KEEP, OVERDUE, SOON, Ask, Bucket, RateStore
 
 if TYPE_CHECKING:
     from umbel.backends.sql import SQLBackend
@@ -77,10 +78,13 @@ class SQLRates(RateStore):
                 buckets = self._lock(link, sorted({ask.bucket for ask in asks}))
                 now: float = link.value(self._dialect.sql("SELECT {now}"))
                 before = self._given(link, asks)
+                overdue = self._overdue(link, asks, now)
+                before |= {place: due for several in overdue.values() for place, due in several}
                 given = dict(before)
                 waits: list[float] = []
                 for ask in asks:
                     place = ask.bucket, ask.task_id
+                    _exchange(given, place, overdue[ask.bucket], now)
                     moment = buckets[ask.bucket].place(given.get(place), ask.interval, now)
                     if moment <= now + SOON:
                         given.pop(place, None)
@@ -134,6 +138,15 @@ class SQLRates(RateStore):
                 found |= {(bucket, task): due for task, due in rows}
         return found
 
+    def _overdue(self, link: Link, asks: Sequence[Ask], now: float) -> dict[str, deque[tuple[Place, float]]]:
+        """By bucket, what may be given to others, earliest first; as many as ask."""
+        query = "SELECT task, due FROM {p}rate_waits WHERE bucket = %s AND due <= %s ORDER BY due LIMIT %s"
+        found: dict[str, deque[tuple[Place, float]]] = {}
+        for bucket, count in Counter(ask.bucket for ask in asks).items():
+            rows = link.rows(self._dialect.sql(query), (bucket, now - OVERDUE, count))
+            found[bucket] = deque(((bucket, task), due) for task, due in rows)
+        return found
+
     def _write(
         self,
         link: Link,
@@ -162,6 +175,22 @@ class SQLRates(RateStore):
             for part in chunks(ids, 500):
                 among = f"WHERE bucket = %s AND task IN ({self._dialect.marks(len(part))})"
                 link.run(self._dialect.sql(f"DELETE FROM {{p}}rate_waits {among}"), (bucket, *part))
+
+
+def _exchange(given: dict[Place, float], place: Place, overdue: deque[tuple[Place, float]], now: float) -> None:
+    """Give ``place`` the earliest moment that is overdue, unless its own has come; whose it was gets its own."""
+    own = given.get(place)
+    if own is not None and own <= now + SOON:
+        return
+    while overdue:
+        owner, moment = overdue.popleft()
+        if given.get(owner) != moment:
+            continue
+        del given[owner]
+        if own is not None:
+            given[owner] = own
+        given[place] = moment
+        return
 
 
 def open_store(driver: SQLBroker | SQLBackend, prefix: str) -> SQLRates:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from umbel import Umbel
-from umbel.limits.buckets import SOON, Ask, RateStore
+from umbel.limits.buckets import OVERDUE, SOON, Ask, RateStore
 from umbel.limits.opening import open_rates
 from umbel.limits.rates_memory import MemoryRates
 
@@ -77,6 +77,16 @@ def test_who_comes_back_in_time_runs_before_whoever_is_new(store: RateStore) -> 
     new, waiting = store.take(ask("n", "b", interval=0.3))
     assert waiting == 0.0
     assert new > SOON
+
+
+def test_moments_of_who_does_not_come_back_are_used_by_others(open_store: Open, request: pytest.FixtureRequest) -> None:
+    if "own" in request.node.name:
+        pytest.skip("a worker's own buckets have a time of their own for that")
+    store = open_store()
+    store.take(ask("first", "late", *map(str, range(100)), interval=0.3))
+    time.sleep(0.3 + OVERDUE + 0.05)
+    assert store.take(ask("new", interval=0.3)) == [0.0]
+    assert store.take(ask("late", interval=0.3))[0] > 20, "who was late stands in line anew"
 
 
 def test_a_token_is_taken_for_each_run_of_a_task(store: RateStore) -> None:

@@ -50,11 +50,12 @@ from umbel.brokers.base import (
     Options,
     QueueSize,
 )
-from umbel.errors import UmbelError, UnroutableMessage
+from umbel.errors import PublishTimeout, UmbelError, UnroutableMessage
 from umbel.message import Message, now
 from umbel.queues import Queue
 
 _ANSWER_TIMEOUT = 30.0
+_AT_ONCE = 500
 _NOTICEABLE = 0.02
 """Seconds that declaring delay queues may take before the delays are computed anew."""
 
@@ -135,8 +136,14 @@ class AMQPBroker(Broker):
         return self._topology.is_quorum(queue)
 
     def send(self, posts: Sequence[Post]) -> list[UmbelError | None]:
-        """What became of each post, within ``publish_timeout``."""
-        return self._publisher.send(posts, self.options.publish_timeout)
+        """What became of each post. Each ``_AT_ONCE`` of them are given ``publish_timeout``, so that many of them may
+        take their time, and nothing is sent twice for that; the rest is not tried once that is exceeded."""
+        outcomes: list[UmbelError | None] = []
+        for start in range(0, len(posts), _AT_ONCE):
+            outcomes += self._publisher.send(posts[start : start + _AT_ONCE], self.options.publish_timeout)
+            if isinstance(late := outcomes[-1], PublishTimeout):
+                return outcomes + [late] * (len(posts) - len(outcomes))
+        return outcomes
 
     def _publish(self, posts: Sequence[Post]) -> None:
         self._publisher.publish(posts, self.options.publish_timeout)

@@ -16,6 +16,7 @@ where RabbitMQ 3 would put it in any case).
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -37,6 +38,12 @@ _ROUND_TRIP = 0.25
 """Seconds that ``settle`` waits at most until the broker has seen its acknowledgements."""
 _PROOF = 2.0
 """Seconds that ``renew`` and ``close`` wait at most for the proof that the connection is alive."""
+_MOST_MEANWHILE = 128
+"""Messages handed out while others are being sent back, and after it in every ``_MEANWHILE`` seconds for
+``_SPARING`` seconds. A worker that sends back what it is given, since its turn has not come, would otherwise be given
+the more the longer that takes, and settle nothing else until all of it was published."""
+_MEANWHILE = 0.1
+_SPARING = 1.0
 _WITHDRAWAL = 0.05
 """Seconds that an empty ``receive`` waits at most until nothing more can come."""
 
@@ -83,6 +90,10 @@ class AMQPConsumer(Consumer):
         self._interrupted = False
         self._closed = False
         self._done: set[Tag] = set()
+        self._spare = math.inf
+        """How many messages may be handed out until ``_spare_until``, or until others are sent back again."""
+        self._spare_until = 0.0
+        self._sparing_until = 0.0
         self._open()
 
     # -- the connection --
@@ -141,9 +152,10 @@ class AMQPConsumer(Consumer):
         while not self._closed and not self._interrupted:
             self._raise_loss()
             rest = deadline - time.monotonic()
-            if (self._intake is not None and self._intake.buffer and not self._lost) or rest <= 0:
+            spare = self._spare_now()
+            if (self._intake is not None and self._intake.buffer and not self._lost and spare) or rest <= 0:
                 break
-            self._changed.wait(rest)
+            self._changed.wait(rest if spare else min(rest, _MEANWHILE))
         self._interrupted = False
         if self._intake is not None and not self._intake.buffer and not self._closed:
             self._intake.withdraw(_WITHDRAWAL)
@@ -152,7 +164,17 @@ class AMQPConsumer(Consumer):
     def _take(self, limit: int) -> list[Delivery]:
         if self._intake is None or self._closed or self._lost:
             return []
-        return [self._delivery(content, queue) for content, queue in self._intake.take(limit)]
+        taken = self._intake.take(int(min(limit, self._spare_now())))
+        self._spare -= len(taken)
+        return [self._delivery(content, queue) for content, queue in taken]
+
+    def _spare_now(self) -> float:
+        """How many messages may be handed out now. ``changed`` is held."""
+        moment = time.monotonic()
+        if moment >= self._spare_until:
+            self._spare = _MOST_MEANWHILE if moment < self._sparing_until else math.inf
+            self._spare_until = moment + _MEANWHILE
+        return self._spare
 
     def _delivery(self, content: Content, queue: str) -> Delivery:
         found = arrival(content, queue)
@@ -227,7 +249,8 @@ class AMQPConsumer(Consumer):
             posts += made
             owners += [place] * len(made)
         if posts:
-            for place, outcome in zip(owners, self._owner.send(posts), strict=True):
+            sent_back = any(settlement.action is Action.REQUEUE for settlement in ours)
+            for place, outcome in zip(owners, self._send(posts, sent_back), strict=True):
                 if outcome is not None:
                     failed.setdefault(place, outcome)
         if not failed:
@@ -235,6 +258,19 @@ class AMQPConsumer(Consumer):
         ours[:] = [settlement for place, settlement in enumerate(ours) if place not in failed]
         errors = sorted(failed.values(), key=lambda error: not isinstance(error, OperationalError))
         return errors[0]
+
+    def _send(self, posts: Sequence[Post], sent_back: bool) -> list[UmbelError | None]:
+        if not sent_back:
+            return self._owner.send(posts)
+        with self._changed:
+            self._spare, self._spare_until = _MOST_MEANWHILE, math.inf
+        try:
+            return self._owner.send(posts)
+        finally:
+            with self._changed:
+                self._spare_until = 0.0
+                self._sparing_until = time.monotonic() + _SPARING
+                self._changed.notify_all()
 
     def _posts(self, settlement: Settlement) -> list[Post]:
         posts = [self._owner.post(message) for message in settlement.publish]

@@ -5,10 +5,12 @@ delay in binary digits, one word each, which decide where it stops over; the las
 takes it to its queue. A queue is bound there by 28 words and its name, so that a queue ``b`` does not take what is sent
 to ``a.b``.
 
-Umbel's part: the fraction is waited first, in ``umbel_delayed_ms_<n>``; from there the exchange ``umbel_delayed`` leads
-into Celery's levels, or past them when no whole seconds are left. It is rounded up to 50 ms, so that nothing arrives
-early, so there are 19 such queues. A delayed message for an exchange other than the default one ends in a relay,
-a queue that passes it on at once with its own routing key.
+Umbel's part: the fraction is waited first, in ``umbel_delayed_ms_<n>``; from there, or at once where there is none, the
+exchange ``umbel_delayed`` leads to the queue of the first level at which the message stops over, or past all of them
+when no whole seconds are left. Celery sends into the exchange of the uppermost level, from where it takes 28 exchanges
+to get there, each of which matches the whole key: some milliseconds of the server for every message, 300 a second.
+The fraction is rounded up to 50 ms, so that nothing arrives early, so there are 19 such queues. A delayed message for
+an exchange other than the default one ends in a relay, a queue that passes it on at once with its own routing key.
 
 They are declared when a consumer begins, as Celery's workers do, or else when the first message needs them; that takes
 about a second once in the life of a virtual host. They are quorum queues, as Celery's are, which hand on a message
@@ -45,7 +47,7 @@ STEP = 50
 LONGEST = 2**LEVELS - 1
 ANY_DELAY = "*." * LEVELS
 NO_SECONDS = "0." * LEVELS + "#"
-AFTER_FRACTION = "umbel_delayed"
+WAY_IN = "umbel_delayed"
 
 LEVEL_QUEUES = [f"celery_delayed_{level}" for level in reversed(range(LEVELS))]
 FRACTION_QUEUES = [f"umbel_delayed_ms_{n}" for n in range(STEP, 1000, STEP)]
@@ -110,7 +112,7 @@ class Delays:
         if seconds:
             self._once("levels", self._declare_levels)
         if not milliseconds:
-            return level_name(LEVELS - 1), key
+            return WAY_IN, key
         self._once("fractions", self._declare_fractions)
         return f"umbel_delayed_ms_{milliseconds}", key
 
@@ -150,23 +152,24 @@ class Delays:
 
     def _declare_ends(self, channel: Channel) -> None:
         declare_exchange(channel, Exchange(DELAYED_DELIVERY, type="topic"))
-        declare_exchange(channel, Exchange(AFTER_FRACTION, type="topic"))
-        bind_exchange(channel, DELAYED_DELIVERY, AFTER_FRACTION, NO_SECONDS)
+        declare_exchange(channel, Exchange(WAY_IN, type="topic"))
+        bind_exchange(channel, DELAYED_DELIVERY, WAY_IN, NO_SECONDS)
 
     def _declare_levels(self, channel: Channel) -> None:
-        """All in one write: a call for each of these 113 would take a tenth of a second at best."""
-        methods: list[Any] = []
+        """All in one write: a call for each of these 142 would take a tenth of a second at best."""
+        methods: list[Any] = [
+            spec.Exchange.Declare(exchange=name, type="topic", durable=True, nowait=True)
+            for name in (DELAYED_DELIVERY, WAY_IN)
+        ]
         for level in reversed(range(LEVELS)):
-            name, stay = level_name(level), "*." * (LEVELS - 1 - level) + "1.#"
+            name, higher = level_name(level), LEVELS - 1 - level
+            stay, first = "*." * higher + "1.#", "0." * higher + "1.#"
             methods += [
                 spec.Exchange.Declare(exchange=name, type="topic", durable=True, nowait=True),
                 spec.Queue.Declare(queue=name, durable=True, nowait=True, arguments=level_arguments(level, self._type)),
                 spec.Queue.Bind(queue=name, exchange=name, routing_key=stay, nowait=True),
+                spec.Queue.Bind(queue=name, exchange=WAY_IN, routing_key=first, nowait=True),
             ]
-        methods += [
-            spec.Exchange.Declare(exchange=name, type="topic", durable=True, nowait=True)
-            for name in (DELAYED_DELIVERY, AFTER_FRACTION)
-        ]
         for level in reversed(range(LEVELS)):
             follower = level_name(level - 1) if level else DELAYED_DELIVERY
             skip = "*." * (LEVELS - 1 - level) + "0.#"
@@ -174,13 +177,13 @@ class Delays:
                 spec.Exchange.Bind(destination=follower, source=level_name(level), routing_key=skip, nowait=True)
             )
         channel.send(methods)
-        bind_exchange(channel, level_name(LEVELS - 1), AFTER_FRACTION, "#")
+        bind_exchange(channel, DELAYED_DELIVERY, WAY_IN, NO_SECONDS)
 
     def _declare_fractions(self, channel: Channel) -> None:
         methods: list[Any] = []
         for milliseconds in range(STEP, 1000, STEP):
             name = f"umbel_delayed_ms_{milliseconds}"
-            arguments = _holding(self._type, milliseconds, AFTER_FRACTION)
+            arguments = _holding(self._type, milliseconds, WAY_IN)
             methods += [
                 spec.Exchange.Declare(exchange=name, type="fanout", durable=True, nowait=True),
                 spec.Queue.Declare(queue=name, durable=True, nowait=True, arguments=arguments),
