@@ -29,6 +29,24 @@ def eventually(condition: Callable[[], T], timeout: float = 10.0, what: str = ""
     return value
 
 
+def timed(action: Callable[[], object]) -> float:
+    """Seconds that ``action`` takes."""
+    before = time.monotonic()
+    action()
+    return time.monotonic() - before
+
+
+def assert_prompt(seconds: float, once: Callable[[], float], tries: int = 4) -> None:
+    """Fail unless one of so many calls of ``once``, which returns seconds, returns less than ``seconds``.
+
+    A busy machine delays this one or that; what is slow by itself is slow each time.
+    """
+    took: list[float] = []
+    while not took or took[-1] >= seconds:
+        assert len(took) < tries, f"never within {seconds} s, but after {took}"
+        took.append(once())
+
+
 class Running(Generic[T]):
     """A call in a thread of its own. ``result()`` waits for its value, or raises what it raised."""
 

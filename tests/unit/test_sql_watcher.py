@@ -80,11 +80,11 @@ def test_a_wait_goes_on_when_its_connection_is_terminated(backend: SQLBackend, s
         storing.close()
         assert eventually(lambda: expel(url)) >= 1
         store(storing, task, "PROGRESS", number)
-        eventually(lambda number=number: seen[-1].result == number, 3.0)
+        eventually(lambda number=number: seen[-1].result == number)
     store(storing, task, "SUCCESS", "after all that")
     stored = time.time()
     assert waiting.result()
-    assert waiting.ended - stored < 1.0
+    assert waiting.ended - stored < 5.0
     assert seen[-1].result == "after all that"
 
 
@@ -107,7 +107,7 @@ def test_what_is_stored_while_nobody_listens_is_found(
         eventually(lambda: "on which results are awaited broke" in caplog.text)
         assert not waiting.done
         proxy.heal()
-        assert waiting.result(5.0)
+        assert waiting.result(10.0)
         assert [meta.result for meta in eventually(lambda: subscribed)] == [2]
 
 
@@ -124,7 +124,7 @@ def test_a_server_that_stays_away_ends_the_wait(storing: SQLBackend, url: str) -
         cut = time.time()
         with pytest.raises(OperationalError):
             waiting.result(10.0)
-        assert 1.0 <= waiting.ended - cut < 4.0
+        assert 1.0 <= waiting.ended - cut < 10.0
         proxy.heal()
         store(storing, task, "SUCCESS", "it is back")
         assert distant.wait([task], 5.0, seen.append)
@@ -142,4 +142,4 @@ def test_a_wait_ends_in_time_while_the_server_is_away(storing: SQLBackend, url: 
         proxy.refuse()
         proxy.cut()
         assert waiting.result(10.0) is False
-        assert 1.4 <= waiting.ended - began < 2.0
+        assert 1.4 <= waiting.ended - began < 5.0

@@ -11,7 +11,7 @@ import pytest
 from conformance.broker.conftest import Connect, Consume
 from conformance.drivers import Driver
 from conformance.messages import ack, drain, make, many, numbers, take, take_none
-from conformance.waiting import Child, Running, eventually
+from conformance.waiting import Child, Running, assert_prompt, eventually
 from umbel.brokers.base import Broker, Consumer, Features
 from umbel.errors import UnroutableMessage
 from umbel.message import decode_headers
@@ -213,12 +213,15 @@ def test_publishing_from_several_threads(broker: Broker, consumer: Consumer, que
 
 
 def test_waiting_consumer_gets_a_message_at_once(broker: Broker, consumer: Consumer, queue: Queue) -> None:
-    receiving = Running(lambda: (consumer.receive(1, 10.0), time.time()))
-    broker.publish([make(queue.name)])
-    published = time.time()
-    deliveries, received = receiving.result()
-    assert len(deliveries) == 1
-    assert received - published < 1.0
+    def once() -> float:
+        receiving = Running(lambda: consumer.receive(1, 10.0))
+        broker.publish([make(queue.name)])
+        published = time.time()
+        ack(consumer, receiving.result())
+        return receiving.ended - published
+
+    assert_prompt(1.0, once)
+    assert broker.size(queue.name).ready == 0
 
 
 @pytest.mark.parametrize(
