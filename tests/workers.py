@@ -15,6 +15,8 @@ from typing import NamedTuple, TypeVar
 
 import psutil
 
+from processes import still_running
+
 T = TypeVar("T")
 TESTS = Path(__file__).parent
 
@@ -132,7 +134,7 @@ class WorkerProcess:
         for process in tree:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(tree, timeout=5)
+        still_running(tree)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(5)
 

@@ -10,12 +10,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import psutil
 import pytest
 
 from chaos.conftest import Place
 from chaos.scene import FULL, MANY_CRASHES, SHORT_LEASE, Scene
 from chaos.test_canvas_fault_points import canvases_of
+from processes import still_running
 from umbel import chain, chord
 from workers import WorkerProcess, wait_for
 
@@ -71,7 +71,7 @@ def kill(scene: Scene, worker: WorkerProcess, how: str) -> set[int]:
     if how == "executor":
         victim = scene.dice.choice(executors)
         victim.kill()
-        psutil.wait_procs([victim], timeout=5)
+        still_running([victim])
         return {victim.pid}
     tree = worker.tree()
     if how == "tree":
@@ -79,7 +79,7 @@ def kill(scene: Scene, worker: WorkerProcess, how: str) -> set[int]:
     else:
         worker.send_signal(signal.SIGKILL)
         worker.process.wait(5)
-    _, alive = psutil.wait_procs(tree, timeout=5)
+    alive = still_running(tree)
     assert not alive, f"they outlived their supervisor: {alive}"
     return {process.pid for process in executors}
 

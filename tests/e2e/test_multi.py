@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from processes import runs
 from umbel.pidfile import holder
 from workers import TESTS, Fleet, fleet, wait_for
 
@@ -89,7 +90,7 @@ def test_nodes_are_started_restarted_and_stopped(multi: Nodes) -> None:
     done = multi("stopwait", "2", "--quiet")
     assert (done.returncode, done.stdout) == (0, "")
     assert multi.pids() == {} and not list(multi.directory.glob("*.pid"))
-    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in second.values())
+    assert not any(map(runs, second.values()))
 
     done = multi("stop", "2")
     assert done.returncode == 0 and "umbel1@here: does not run" in done.stdout

@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from conformance.waiting import assert_prompt
+from processes import runs
 from umbel.errors import TaskRevokedError
 from workers import Fleet, wait_for
 
@@ -178,4 +179,4 @@ def test_nothing_is_left_running_after_a_stop(workers: Fleet, tasks: ModuleType)
     tree = worker.tree()
     assert len(tree) == 5
     worker.stop()
-    assert not [process for process in tree if process.is_running() and process.status() != "zombie"]
+    assert not [process for process in tree if runs(process)]

@@ -13,6 +13,8 @@ from collections.abc import Callable
 import psutil
 import pytest
 
+from conformance.waiting import eventually
+from processes import runs, still_running
 from umbel.executors.channel import open_channel, open_executor_end
 from umbel.executors.nursery import Exited, Nursery, NurseryLost, Spawned
 from umbel.worker.pool import describe_exit
@@ -66,7 +68,7 @@ def run_three_executors() -> None:
     assert describe_exit(ends[pids[1]]) == "killed by signal 11 (SIGSEGV)"
     assert describe_exit(ends[pids[2]]) == "exited with code 7"
     nursery.close()
-    assert not psutil.pid_exists(nursery.pid)
+    assert not psutil.pid_exists(nursery.pid), "it is reaped"
 
 
 def close_with_running_executors() -> None:
@@ -77,8 +79,7 @@ def close_with_running_executors() -> None:
     assert isinstance(started, Spawned)
     executor = psutil.Process(started.pid)
     nursery.close()
-    psutil.wait_procs([executor], timeout=5)
-    assert not executor.is_running() or executor.status() == psutil.STATUS_ZOMBIE
+    assert not still_running([executor])
 
 
 def lose_the_nursery() -> None:
@@ -91,9 +92,7 @@ def lose_the_nursery() -> None:
         while True:
             select.select([nursery.fileno()], [], [], 5)
             nursery.news()
-    executor = psutil.Process(started.pid) if psutil.pid_exists(started.pid) else None
-    if executor is not None:
-        psutil.wait_procs([executor], timeout=5)
+    eventually(lambda: not runs(started.pid))
     nursery.close()
 
 

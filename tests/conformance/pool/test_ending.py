@@ -9,11 +9,11 @@ from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
-import psutil
 import pytest
 
 from conformance.pool.conftest import start
 from conformance.pool.pools import POOLS, PoolCase
+from processes import still_running
 from umbel.errors import WorkerLostError
 from workers import Fleet, WorkerProcess, wait_for
 
@@ -35,7 +35,7 @@ def stop(worker: WorkerProcess, number: int = signal.SIGTERM) -> str:
     """What it wrote, after it has ended well and all its processes are gone."""
     tree = worker.tree()
     assert worker.stop(number) == 0, worker.output()[-3000:]
-    _, alive = psutil.wait_procs(tree, timeout=3)
+    alive = still_running(tree)
     assert not alive
     output = worker.output()
     assert "Traceback" not in output or "task failed" in output, output[-3000:]
@@ -158,7 +158,7 @@ def test_when_the_supervisor_dies_its_executors_do_and_another_worker_goes_on(al
     tree = first.tree()
     first.process.kill()
     first.process.wait(5)
-    _, alive = psutil.wait_procs(tree, timeout=3)
+    alive = still_running(tree)
     assert not alive
     start(workers, pool)
     for result in sent:
