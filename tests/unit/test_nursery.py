@@ -13,11 +13,11 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from conformance.waiting import eventually
 from processes import runs, still_running
 from umbel.executors.channel import open_channel, open_executor_end
 from umbel.executors.nursery import Exited, Nursery, NurseryLost, Spawned
 from umbel.worker.pool import describe_exit
+from workers import TESTS, wait_for
 
 
 def news(nursery: Nursery, count: int) -> list[Spawned | Exited]:
@@ -42,6 +42,7 @@ def in_subprocess(body: Callable[[], None]) -> None:
     """The test process has threads (pytest-timeout, xdist), and a nursery must be forked without any."""
     script = textwrap.dedent(f"""
         import importlib.util, sys
+        sys.path.insert(0, {str(TESTS)!r})
         spec = importlib.util.spec_from_file_location("nursery_tests", {__file__!r})
         module = importlib.util.module_from_spec(spec)
         sys.modules["nursery_tests"] = module
@@ -92,7 +93,7 @@ def lose_the_nursery() -> None:
         while True:
             select.select([nursery.fileno()], [], [], 5)
             nursery.news()
-    eventually(lambda: not runs(started.pid))
+    wait_for(lambda: not runs(started.pid))
     nursery.close()
 
 
