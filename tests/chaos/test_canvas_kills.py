@@ -29,7 +29,8 @@ pytestmark = pytest.mark.timeout(900 if FULL else 180)
 @pytest.mark.parametrize("system", ["redis", "sqlite", "postgresql", "rabbitmq"], indirect=True)
 def test_canvases_while_workers_are_killed(place: Place) -> None:
     """Pain 10: chords never fire."""
-    with place.scene(MANY_CRASHES | SHORT_LEASE) as scene, canvases_of(scene) as canvases:
+    with place.scene(MANY_CRASHES | SHORT_LEASE) as scene:
+        canvases = canvases_of(scene)
         chords = [
             chord([canvases.member.s(n, scene.load.duration() / 2) for n in range(MEMBERS)], canvases.body.s())
             for _ in range(CHORDS)

@@ -19,16 +19,6 @@ T = TypeVar("T")
 TESTS = Path(__file__).resolve().parents[1]
 
 
-def eventually(condition: Callable[[], T], timeout: float = 10.0, what: str = "") -> T:
-    """What ``condition`` returns once it is true. Fails after ``timeout`` seconds, naming the last value."""
-    deadline = time.monotonic() + timeout
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout} s: {what or condition}; last was {value!r}")
-        time.sleep(0.01)
-    return value
-
-
 def timed(action: Callable[[], object]) -> float:
     """Seconds that ``action`` takes."""
     before = time.monotonic()

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from apps.odd import DEATHS, ERRORS, MISDEEDS
-from oddities import QUEUE, TIMEOUT, Node, node
+from oddities import TIMEOUT, Node, node
 from processes import runs
 from umbel.errors import EncodeError, TaskError, WorkerLostError
 from workers import wait_for
@@ -25,16 +25,6 @@ from workers import wait_for
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     with node(request.param, tmp_path_factory.mktemp("odd")) as made:
         yield made
-
-
-@pytest.fixture
-def odd(shared: Node) -> Iterator[Node]:
-    """The worker that all tests of a system share; each must leave it as healthy as it was."""
-    assert shared.worker.process.poll() is None
-    yield shared
-    with shared.fresh_if_unhealthy():
-        shared.check_healthy()
-        assert shared.broker.dead_letters(QUEUE) == []
 
 
 # -- the process dies ------------------------------------------------------------------------------

@@ -18,14 +18,7 @@ import pytest
 from processes import runs
 from umbel.cli.daemon import drop_privileges
 from umbel.pidfile import NodeRunning, Pidfile, holder
-from workers import TESTS, Fleet, fleet, wait_for
-
-
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[Fleet]:
-    url = f"sqlite:///{tmp_path}/umbel.db"
-    with fleet(tmp_path, url, url, UMBEL_RUNTIME_DIR=str(tmp_path / "run")) as made:
-        yield made
+from workers import TESTS, Fleet, wait_for
 
 
 @pytest.fixture

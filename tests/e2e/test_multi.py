@@ -14,7 +14,7 @@ import pytest
 
 from processes import runs
 from umbel.pidfile import holder
-from workers import TESTS, Fleet, fleet, wait_for
+from workers import TESTS, Fleet, wait_for
 
 
 class Nodes:
@@ -46,13 +46,6 @@ class Nodes:
     def log(self, name: str) -> str:
         path = self.directory / f"{name}.log"
         return path.read_text() if path.exists() else ""
-
-
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[Fleet]:
-    url = f"sqlite:///{tmp_path}/umbel.db"
-    with fleet(tmp_path, url, url, UMBEL_RUNTIME_DIR=str(tmp_path / "run")) as made:
-        yield made
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import redis
 
-from conformance.waiting import eventually
 from umbel.backends.base import Meta
 from umbel.backends.base import Options as BackendOptions
 from umbel.backends.redis import RedisBackend
@@ -22,6 +21,7 @@ from umbel.brokers.redis.server import server_of
 from umbel.errors import ConfigurationError
 from umbel.message import Headers, Message, encode_headers
 from umbel.queues import Exchange, Queue
+from workers import wait_for
 
 VECTORS: dict[str, dict[str, list[str]]] = json.loads(Path(__file__).with_name("test_redis_vectors.json").read_text())
 """What Celery 5.7 wrote: scenario → key → elements."""
@@ -242,5 +242,5 @@ def test_what_was_put_back_returns_to_the_front_in_order(client: Any, open_broke
         consumer.settle([Settlement(each, Action.REQUEUE, delay=delays[each.message.id]) for each in taken])
         broker.publish([message("q", "new"), message("q", "newer"), message("q", "late", eta=time.time() + 0.25)])
         ((_, last),) = client.zrange(broker.keys.delayed("q"), -1, -1, withscores=True)
-        eventually(lambda: time.time() > last)
+        wait_for(lambda: time.time() > last)
         assert [each.message.id for each in consumer.receive(10, 5.0)] == ["first", "second", "new", "newer", "late"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from conformance.waiting import assert_prompt, eventually
+from conformance.waiting import assert_prompt
 from umbel.backends.base import Meta
 from umbel.backends.redis import RedisBackend
 from umbel.brokers.base import Action, Consumer, Options, Settlement
@@ -20,6 +20,7 @@ from umbel.brokers.redis.publisher import Publisher
 from umbel.brokers.redis.scripts import PUBLISH
 from umbel.message import Headers, Message, encode_headers, format_moment, new_id
 from umbel.queues import Queue
+from workers import wait_for
 
 QUEUE = Queue("work")
 
@@ -46,7 +47,7 @@ def url(fresh_url: Callable[[str], str]) -> str:
     """On a server that is past the first lease of its life, in which nobody is reaped."""
     found = fresh_url("redis")
     with redis.Redis.from_url(found) as connection:
-        eventually(lambda: connection.info("server")["uptime_in_seconds"] >= 2)
+        wait_for(lambda: connection.info("server")["uptime_in_seconds"] >= 2)
     return found
 
 
@@ -151,7 +152,7 @@ def test_a_message_wakes_exactly_one(broker: RedisBroker, consume: Callable[...,
     threads = [threading.Thread(target=receive, args=(number,)) for number in range(5)]
     for thread in threads:
         thread.start()
-    eventually(lambda: connections(client, "blmove") == 5)
+    wait_for(lambda: connections(client, "blmove") == 5)
     broker.publish([message("one", priority=6)])
     for thread in threads:
         thread.join()
@@ -240,9 +241,9 @@ def test_waits_use_one_connection_again_and_leave_no_subscription(url: str, clie
         assert backend.wait(["t"], 5.0, lambda _: None)
         assert not backend.wait([name], 0.01, lambda _: None)
     assert connections(client) == before + 1
-    assert eventually(lambda: client.pubsub_channels(f"*{name}") == [])
+    assert wait_for(lambda: client.pubsub_channels(f"*{name}") == [])
     backend.close()
-    assert eventually(lambda: connections(client) == 1)
+    assert wait_for(lambda: connections(client) == 1)
 
 
 def test_nothing_stays_behind(url: str, client: Any) -> None:
@@ -255,4 +256,4 @@ def test_nothing_stays_behind(url: str, client: Any) -> None:
     broker.delete("work")
     broker.close()
     assert client.keys("*") == []
-    assert eventually(lambda: connections(client) == 1)
+    assert wait_for(lambda: connections(client) == 1)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from conformance.waiting import assert_prompt, eventually, timed
+from conformance.waiting import assert_prompt, timed
 from umbel.backends.base import Meta
 from umbel.backends.sql import SQLBackend
 from umbel.brokers.base import Action, Settlement
@@ -19,6 +19,7 @@ from umbel.brokers.sql.database import Link
 from umbel.errors import OperationalError
 from umbel.message import Headers, Message, encode_headers, new_id
 from umbel.queues import Queue
+from workers import wait_for
 
 
 def make(queue: str, body: bytes = b"[]") -> Message:
@@ -128,7 +129,7 @@ def test_what_a_lost_answer_claimed_goes_back_when_nobody_asks_for_it(
         def returned() -> bool:
             return consumer.renew() and broker.size("q").ready == 3
 
-        eventually(returned)
+        wait_for(returned)
         claimed = consumer.receive(4, 1.0)
         assert sorted((delivery.message.body, delivery.deliveries) for delivery in claimed) == [
             (b"1", 0),

@@ -16,13 +16,14 @@ from conformance.breaking import cut_during
 from conformance.broker.conftest import Connect, Consume
 from conformance.drivers import Driver
 from conformance.messages import ack, drain, end, make, many, numbers, persist, take
-from conformance.waiting import Running, assert_prompt, eventually, timed
+from conformance.waiting import Running, assert_prompt, timed
 from proxy import Direction, TCPProxy
 from services import PrivateServer
 from umbel import Umbel
 from umbel.brokers.base import Action, Broker, Consumer, Features, Settlement
 from umbel.errors import OperationalError, PublishTimeout
 from umbel.queues import Queue
+from workers import wait_for
 
 BODY = b"x" * 2_000
 
@@ -67,7 +68,7 @@ def test_everything_survives_a_restart(connect: Connect, server: PrivateServer, 
     assert [letter.reason for letter in after.dead_letters(fresh.name)] == ["why"]
     assert after.parked(fresh.name) == {"t": 1}
     persist(lambda: broker.publish([make(fresh.name, b"same object")]))
-    assert eventually(lambda: after.size(fresh.name).ready) == 1
+    assert wait_for(lambda: after.size(fresh.name).ready) == 1
 
 
 @pytest.mark.slow
@@ -180,7 +181,7 @@ def test_what_a_lost_answer_claimed_reaches_others_while_its_worker_asks_for_not
         persist(consumer.renew)
         return connect().size(queue.name).ready >= 4
 
-    eventually(returned)
+    wait_for(returned)
 
 
 def test_cut_while_waiting(distant: Broker, consume: Consume, connect: Connect, proxy: TCPProxy, queue: Queue) -> None:

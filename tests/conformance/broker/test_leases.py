@@ -11,13 +11,14 @@ import pytest
 from conformance.broker.conftest import Connect, Consume
 from conformance.drivers import Driver
 from conformance.messages import ack, make, many, numbers, persist, take, take_none
-from conformance.waiting import Child, Running, eventually, every
+from conformance.waiting import Child, Running, every
 from proxy import TCPProxy
 from umbel.backends import open_backend
 from umbel.backends.base import Meta
 from umbel.brokers.base import Broker, Consumer, Features, Settlement
 from umbel.errors import UmbelError
 from umbel.queues import Queue
+from workers import wait_for
 
 LEASE = 1.5
 
@@ -208,7 +209,7 @@ def test_claimed_but_never_told(
     seen: set[int] = set()
     deliveries = 0
     receiving = Running(lambda: numbers(persist(lambda: consumer.receive(20, 5.0))))
-    eventually(lambda: proxy.accepted > accepted or proxy.connections == 0 or receiving.done)
+    wait_for(lambda: proxy.accepted > accepted or proxy.connections == 0 or receiving.done)
     proxy.heal()
     batch = receiving.result()
     deadline = time.monotonic() + 15

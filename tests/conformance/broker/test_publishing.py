@@ -11,11 +11,12 @@ import pytest
 from conformance.broker.conftest import Connect, Consume
 from conformance.drivers import Driver
 from conformance.messages import ack, drain, make, many, numbers, take, take_none
-from conformance.waiting import Child, Running, assert_prompt, eventually
+from conformance.waiting import Child, Running, assert_prompt
 from umbel.brokers.base import Broker, Consumer, Features
 from umbel.errors import UnroutableMessage
 from umbel.message import decode_headers
 from umbel.queues import Exchange, Queue
+from workers import wait_for
 
 
 def test_published_message_is_seen_by_another_broker_object(
@@ -278,4 +279,4 @@ def test_broker_works_again_after_close(broker: Broker, queue: Queue) -> None:
     broker.close()
     broker.close()
     broker.publish([make(queue.name)])
-    eventually(lambda: broker.size(queue.name).ready in (2, -1))
+    wait_for(lambda: broker.size(queue.name).ready in (2, -1))

@@ -10,13 +10,14 @@ import pytest
 from conformance.broker.conftest import Consume
 from conformance.drivers import Driver
 from conformance.messages import ack, end, make, many, numbers, take, take_none
-from conformance.waiting import Running, assert_prompt, eventually, timed
+from conformance.waiting import Running, assert_prompt, timed
 from umbel.backends import open_backend
 from umbel.backends.base import Backend, Meta
 from umbel.brokers.base import Action, Broker, Consumer, Settlement
 from umbel.errors import UmbelError
 from umbel.message import new_id
 from umbel.queues import Queue
+from workers import wait_for
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def test_dead_lettered_message_is_kept_with_its_reason(broker: Broker, consumer:
     before = time.time()
     end(consumer, delivery, Action.DEAD_LETTER, reason="killed by signal 11: ünïcode")
     take_none(consumer)
-    (letter,) = eventually(lambda: broker.dead_letters(queue.name))
+    (letter,) = wait_for(lambda: broker.dead_letters(queue.name))
     assert letter.queue == queue.name
     assert letter.reason == "killed by signal 11: ünïcode"
     assert letter.message.id == sent.id
@@ -133,7 +134,7 @@ def test_parked_message_waits_for_unpark(broker: Broker, consumer: Consumer, que
     (delivery,) = take(consumer, 1)
     end(consumer, delivery, Action.PARK)
     take_none(consumer)
-    assert eventually(lambda: broker.parked(queue.name)) == {"nobody.knows": 1}
+    assert wait_for(lambda: broker.parked(queue.name)) == {"nobody.knows": 1}
     assert broker.unpark(queue.name, ["nobody.knows"]) == 1
     (again,) = take(consumer, 1)
     assert again.message.id == delivery.message.id
@@ -214,8 +215,8 @@ def test_one_call_settles_each_in_its_own_way(broker: Broker, consumer: Consumer
     assert settled.stale == []
     assert numbers(take(consumer, 1)) == [1]
     take_none(consumer)
-    eventually(lambda: numbers([letter.message for letter in broker.dead_letters(queue.name)]) == [2])
-    eventually(lambda: broker.parked(queue.name) == {"task.3": 1})
+    wait_for(lambda: numbers([letter.message for letter in broker.dead_letters(queue.name)]) == [2])
+    wait_for(lambda: broker.parked(queue.name) == {"task.3": 1})
 
 
 def test_settled_twice_is_stale(
