@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 
+from chaos.scene import LEASE, SHORT_LEASE
 from conformance.waiting import assert_prompt
 from processes import runs
 from umbel.errors import TaskRevokedError
@@ -162,13 +163,13 @@ def test_an_unknown_task_is_parked_and_runs_when_a_worker_knows_it(
 
 
 def test_at_most_once_is_a_choice(workers: Fleet, tasks: ModuleType) -> None:
-    worker = workers.start("-c", "1")
+    worker = workers.start("-c", "1", environment=SHORT_LEASE)
     result = tasks.record_at_most_once.delay(30.0)
     wait_for(lambda: len(workers.ledger.running()) == 1)
     worker.kill()
-    workers.start("-c", "1", "-n", "second@%h")
+    workers.start("-c", "1", "-n", "second@%h", environment=SHORT_LEASE)
     tasks.add.delay(1, 1).get(timeout=TIMEOUT)
-    lease_over = time.monotonic() + 6
+    lease_over = time.monotonic() + 1.5 * LEASE
     wait_for(lambda: time.monotonic() > lease_over, 10)
     assert workers.ledger.begun()[result.id] == 1
 

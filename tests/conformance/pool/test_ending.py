@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+from chaos.scene import SHORT_LEASE
 from conformance.pool.conftest import start
 from conformance.pool.pools import POOLS, PoolCase
 from processes import still_running
@@ -152,6 +153,7 @@ def test_a_second_signal_makes_a_warm_shutdown_cold(alone: Alone, pool: PoolCase
 @FORKING
 def test_when_the_supervisor_dies_its_executors_do_and_another_worker_goes_on(alone: Alone, pool: PoolCase) -> None:
     workers, tasks = alone
+    workers.environment |= SHORT_LEASE
     first = start(workers, pool)
     sent = [tasks.record.delay(0.5) for _ in range(pool.size)]
     wait_for(lambda: len(workers.ledger.begun()) == pool.size, TIMEOUT)
