@@ -8,10 +8,10 @@ from collections.abc import Callable
 from types import ModuleType
 
 from conformance.messages import ack, make, take
-from conformance.waiting import Running, eventually
+from conformance.waiting import Running
 from umbel.brokers.base import Broker
 from umbel.queues import Queue
-from workers import Fleet
+from workers import Fleet, wait_for
 
 
 def carry_message(broker: Broker, is_idle: Callable[[], object] = lambda: True) -> None:
@@ -21,12 +21,12 @@ def carry_message(broker: Broker, is_idle: Callable[[], object] = lambda: True) 
     with broker.consumer([queue], name="secured@test", lease=5.0) as consumer:
         consumer.receive(1, 0.0)
         waiting = Running(lambda: take(consumer, 1, timeout=15.0))
-        eventually(is_idle, what="an idle consumer")
+        wait_for(is_idle, what="an idle consumer")
         message = make(queue.name, b"x" * 200_000)
         broker.publish([message])
         published = time.time()
         deliveries = waiting.result()
-        assert waiting.ended - published < 1.0
+        assert waiting.ended - published < 5.0
         assert [(held.message.id, held.message.body) for held in deliveries] == [(message.id, message.body)]
         assert consumer.renew()
         ack(consumer, deliveries)

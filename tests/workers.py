@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple, TypeVar
 
 import psutil
+
+from processes import still_running
 
 T = TypeVar("T")
 TESTS = Path(__file__).parent
@@ -24,7 +28,7 @@ def wait_for(condition: Callable[[], T], timeout: float = 10.0, what: str = "") 
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout} s: {what or condition}")
+            raise AssertionError(f"not within {timeout} s: {what or condition}; last was {value!r}")
         time.sleep(0.01)
     return value
 
@@ -132,9 +136,32 @@ class WorkerProcess:
         for process in tree:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(tree, timeout=5)
+        still_running(tree)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(5)
+
+
+@contextlib.contextmanager
+def imported(app: str, environment: Mapping[str, str]) -> Iterator[ModuleType]:
+    """The application's module anew in this process, with the variables of its workers; closed at the end."""
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    _forget_apps()
+    try:
+        module = importlib.import_module(app)
+        try:
+            yield module
+        finally:
+            module.app.close()
+    finally:
+        _forget_apps()
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def _forget_apps() -> None:
+    for name in [name for name in sys.modules if name.startswith("apps.")]:
+        del sys.modules[name]
 
 
 def _children(processes: list[psutil.Process], pid: int) -> list[psutil.Process]:

@@ -6,10 +6,8 @@ The client sends tasks of ``apps.ledger`` in bulk, and one by one while somethin
 
 from __future__ import annotations
 
-import importlib
 import os
 import random
-import sys
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -20,7 +18,7 @@ from typing import Any
 
 from umbel.errors import OperationalError
 from umbel.message import new_id
-from workers import Fleet, Ledger, WorkerProcess, fleet, wait_for
+from workers import Fleet, Ledger, WorkerProcess, fleet, imported, wait_for
 
 LEASE = 2.0
 """Seconds of the leases in tests where the default of 5 s is not the point."""
@@ -166,17 +164,10 @@ def open_scene(
     """A scene in which workers use ``broker`` and ``backend``; ``client`` is the broker's URL for the client."""
     with fleet(directory, broker, backend, **environment) as workers:
         here = workers.environment | ({"LEDGER_BROKER": client} if client else {})
-        before = {name: os.environ.get(name) for name in here}
-        os.environ.update(here)
-        sys.modules.pop("apps.ledger", None)
-        tasks = importlib.import_module("apps.ledger")
         try:
-            yield Scene(workers, tasks)
+            with imported("apps.ledger", here) as tasks:
+                yield Scene(workers, tasks)
         finally:
-            tasks.app.close()
-            sys.modules.pop("apps.ledger", None)
-            for name, value in before.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
             show_logs(workers)
 
 

@@ -7,10 +7,7 @@ every system.
 from __future__ import annotations
 
 import importlib
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -48,21 +45,18 @@ def steps(system: str) -> list[str]:
     return ONE_SYSTEM if FULL or system == "redis" else SHORTER
 
 
-@contextmanager
-def canvases_of(scene: Scene) -> Iterator[ModuleType]:
-    sys.modules.pop("apps.canvases", None)
+def canvases_of(scene: Scene) -> ModuleType:
+    """``apps.canvases``, on the application of the scene."""
     module = importlib.import_module("apps.canvases")
     scene.tasks.app.set_current()
-    try:
-        yield module
-    finally:
-        sys.modules.pop("apps.canvases", None)
+    return module
 
 
 @pytest.mark.parametrize("system", ["redis", "sqlite", "postgresql", "rabbitmq"], indirect=True)
 def test_a_worker_killed_on_the_way_to_the_body(place: Place) -> None:
     """Pain 10: chords never fire."""
-    with place.scene(MANY_CRASHES | LEASE) as scene, canvases_of(scene) as canvases:
+    with place.scene(MANY_CRASHES | LEASE) as scene:
+        canvases = canvases_of(scene)
         found: dict[str, dict[str, int]] = {}
         before: tuple[str, Any, set[int]] | None = None
         for step in steps(place.system):

@@ -10,12 +10,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import psutil
 import pytest
 
 from chaos.conftest import Place
 from chaos.scene import FULL, MANY_CRASHES, SHORT_LEASE, Scene
 from chaos.test_canvas_fault_points import canvases_of
+from processes import still_running
 from umbel import chain, chord
 from workers import WorkerProcess, wait_for
 
@@ -29,7 +29,8 @@ pytestmark = pytest.mark.timeout(900 if FULL else 180)
 @pytest.mark.parametrize("system", ["redis", "sqlite", "postgresql", "rabbitmq"], indirect=True)
 def test_canvases_while_workers_are_killed(place: Place) -> None:
     """Pain 10: chords never fire."""
-    with place.scene(MANY_CRASHES | SHORT_LEASE) as scene, canvases_of(scene) as canvases:
+    with place.scene(MANY_CRASHES | SHORT_LEASE) as scene:
+        canvases = canvases_of(scene)
         chords = [
             chord([canvases.member.s(n, scene.load.duration() / 2) for n in range(MEMBERS)], canvases.body.s())
             for _ in range(CHORDS)
@@ -71,7 +72,7 @@ def kill(scene: Scene, worker: WorkerProcess, how: str) -> set[int]:
     if how == "executor":
         victim = scene.dice.choice(executors)
         victim.kill()
-        psutil.wait_procs([victim], timeout=5)
+        still_running([victim])
         return {victim.pid}
     tree = worker.tree()
     if how == "tree":
@@ -79,7 +80,7 @@ def kill(scene: Scene, worker: WorkerProcess, how: str) -> set[int]:
     else:
         worker.send_signal(signal.SIGKILL)
         worker.process.wait(5)
-    _, alive = psutil.wait_procs(tree, timeout=5)
+    alive = still_running(tree)
     assert not alive, f"they outlived their supervisor: {alive}"
     return {process.pid for process in executors}
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import time
 
-import psutil
 import pytest
 
 from chaos.conftest import SERVERS, Place
 from chaos.scene import LEASE, MANY_CRASHES, SHORT_LEASE, Scene, takeover
+from processes import still_running
 from workers import WorkerProcess, wait_for
 
 SLACK = 1.5
@@ -31,7 +31,7 @@ def test_executors_killed_again_and_again(place: Place) -> None:
                 victim = scene.dice.choice(worker.executors())
                 victim.kill()
                 moment = time.time()
-                psutil.wait_procs([victim], timeout=5)
+                still_running([victim])
                 allowed |= scene.ledger.in_doubt({victim.pid}, moment, unreported=0.05)
         scene.await_all()
         assert scene.doubled(), "no kill met a running task"
@@ -43,7 +43,7 @@ def kill(worker: WorkerProcess, how: str) -> float:
     tree = worker.tree()
     if how == "supervisor":
         worker.process.kill()
-        _, alive = psutil.wait_procs(tree, timeout=3)
+        alive = still_running(tree, timeout=3)
         worker.process.wait(3)
         assert not alive, f"they outlived their supervisor: {alive}"
     else:

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conformance.messages import persist
-from conformance.waiting import Running, eventually
+from conformance.waiting import Running
 from proxy import Direction, TCPProxy
 from umbel.errors import OperationalError
+from workers import wait_for
 
 
 def cut_during(action: Callable[[], object], proxy: TCPProxy, direction: Direction, size: int) -> None:
@@ -24,7 +25,7 @@ def cut_during(action: Callable[[], object], proxy: TCPProxy, direction: Directi
     proxy.cut_after(size, direction)
     running = Running(action)
 
-    eventually(lambda: proxy.accepted > accepted or proxy.connections < connections)
+    wait_for(lambda: proxy.accepted > accepted or proxy.connections < connections)
     proxy.heal()
     try:
         running.result()

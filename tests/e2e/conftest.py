@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from workers import Fleet, fleet
+from oddities import QUEUE, Node
+from workers import Fleet, fleet, imported
 
 SYSTEMS = ["sqlite", "redis", "postgresql", "mariadb", "rabbitmq"]
 
@@ -50,29 +48,32 @@ def limited_workers(urls: tuple[str, str], tmp_path: Path) -> Iterator[Fleet]:
 
 
 @pytest.fixture
-def limited(limited_workers: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def limited(limited_workers: Fleet) -> Iterator[ModuleType]:
     """``apps.holding`` in this process, connected to the same broker as the workers."""
-    for name, value in limited_workers.environment.items():
-        monkeypatch.setenv(name, value)
-    sys.modules.pop("apps.holding", None)
-    sys.modules.pop("apps.ledger", None)
-    module = importlib.import_module("apps.holding")
-    yield module
-    module.app.close()
-    sys.modules.pop("apps.holding", None)
-    sys.modules.pop("apps.ledger", None)
+    with imported("apps.holding", limited_workers.environment) as module:
+        yield module
 
 
 @pytest.fixture
 def tasks(workers: Fleet) -> Iterator[ModuleType]:
-    """``apps.ledger`` in this process, connected to the same broker as the workers."""
-    os.environ.update(workers.environment)
-    sys.modules.pop("apps.ledger", None)
-    module = importlib.import_module("apps.ledger")
-    try:
+    """The workers' application in this process, connected to the same broker."""
+    with imported(workers.app, workers.environment) as module:
         yield module
-    finally:
-        module.app.close()
-        sys.modules.pop("apps.ledger", None)
-        for name in workers.environment:
-            os.environ.pop(name, None)
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Fleet]:
+    """Workers of ``apps.ledger`` on the embedded file, whose sockets are in a directory of the test's own."""
+    url = f"sqlite:///{tmp_path}/umbel.db"
+    with fleet(tmp_path, url, url, UMBEL_RUNTIME_DIR=str(tmp_path / "run")) as made:
+        yield made
+
+
+@pytest.fixture
+def odd(shared: Node) -> Iterator[Node]:
+    """The worker that all tests of a module and a system share; each must leave it as healthy as it was."""
+    assert shared.worker.process.poll() is None
+    yield shared
+    with shared.fresh_if_unhealthy():
+        shared.check_healthy()
+        assert shared.broker.dead_letters(QUEUE) == []

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -29,19 +27,6 @@ def workers(urls: tuple[str, str], tmp_path: Path) -> Iterator[Fleet]:
     with fleet(tmp_path, *urls, ABORTING_RDB_PORT=str(port)) as made:
         made.app = "apps.aborting"
         yield made
-
-
-@pytest.fixture
-def tasks(workers: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    for name, value in workers.environment.items():
-        monkeypatch.setenv(name, value)
-    for name in ("apps.aborting", "apps.ledger"):
-        sys.modules.pop(name, None)
-    module = importlib.import_module("apps.aborting")
-    yield module
-    module.app.close()
-    for name in ("apps.aborting", "apps.ledger"):
-        sys.modules.pop(name, None)
 
 
 def test_a_running_task_sees_that_it_was_aborted(workers: Fleet, tasks: ModuleType) -> None:

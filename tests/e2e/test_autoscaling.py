@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -30,11 +29,9 @@ def workers(urls: tuple[str, str], tmp_path: Path) -> Iterator[Fleet]:
 
 
 @pytest.fixture
-def lanes(tasks: ModuleType) -> Iterator[ModuleType]:
+def lanes(tasks: ModuleType) -> ModuleType:
     """``apps.lanes`` in this process."""
-    sys.modules.pop("apps.lanes", None)
-    yield importlib.import_module("apps.lanes")
-    sys.modules.pop("apps.lanes", None)
+    return importlib.import_module("apps.lanes")
 
 
 def tell(file: Path, size: object) -> None:

@@ -21,16 +21,6 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield made
 
 
-@pytest.fixture
-def odd(shared: Node) -> Iterator[Node]:
-    """The worker that all tests of a system share; each must leave it as healthy as it was."""
-    assert shared.worker.process.poll() is None
-    yield shared
-    with shared.fresh_if_unhealthy():
-        shared.check_healthy()
-        assert shared.broker.dead_letters(QUEUE) == []
-
-
 def deep(levels: int = 100_000) -> bytes:
     return b"[" * levels + b"]" * levels
 

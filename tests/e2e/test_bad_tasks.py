@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from apps.odd import DEATHS, ERRORS, MISDEEDS
-from oddities import QUEUE, TIMEOUT, Node, node
+from oddities import TIMEOUT, Node, node
+from processes import runs
 from umbel.errors import EncodeError, TaskError, WorkerLostError
 from workers import wait_for
 
@@ -24,16 +25,6 @@ from workers import wait_for
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     with node(request.param, tmp_path_factory.mktemp("odd")) as made:
         yield made
-
-
-@pytest.fixture
-def odd(shared: Node) -> Iterator[Node]:
-    """The worker that all tests of a system share; each must leave it as healthy as it was."""
-    assert shared.worker.process.poll() is None
-    yield shared
-    with shared.fresh_if_unhealthy():
-        shared.check_healthy()
-        assert shared.broker.dead_letters(QUEUE) == []
 
 
 # -- the process dies ------------------------------------------------------------------------------
@@ -97,15 +88,11 @@ def test_a_misdeed_changes_nothing_for_later_tasks_and_the_worker_still_stops(od
     started = time.monotonic()
     assert worker.stop() == 0
     assert time.monotonic() - started < 8
-    ours = [process for process in tree if _runs(process) and process.name() != "sleep"]
-    wait_for(lambda: not any(_runs(process) for process in ours if _is_executor(process)), 5, f"{ours} end")
+    ours = [process for process in tree if runs(process) and process.name() != "sleep"]
+    wait_for(lambda: not any(runs(process) for process in ours if _is_executor(process)), 5, f"{ours} end")
     for process in tree:
-        if _runs(process):
+        if runs(process):
             process.kill()
-
-
-def _runs(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def _is_executor(process: psutil.Process) -> bool:

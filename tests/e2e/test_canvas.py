@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -18,14 +16,10 @@ pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
-def canvases(tasks: ModuleType) -> Iterator[ModuleType]:
-    sys.modules.pop("apps.canvases", None)
+def canvases(tasks: ModuleType) -> ModuleType:
     module = importlib.import_module("apps.canvases")
     tasks.app.set_current()
-    try:
-        yield module
-    finally:
-        sys.modules.pop("apps.canvases", None)
+    return module
 
 
 def start(workers: Fleet, *arguments: str, count: int = 1) -> None:

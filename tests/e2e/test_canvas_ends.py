@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -24,12 +23,8 @@ def system(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def unusual(canvases: ModuleType) -> Iterator[ModuleType]:
-    sys.modules.pop("apps.unusual", None)
-    try:
-        yield importlib.import_module("apps.unusual")
-    finally:
-        sys.modules.pop("apps.unusual", None)
+def unusual(canvases: ModuleType) -> ModuleType:
+    return importlib.import_module("apps.unusual")
 
 
 @pytest.fixture

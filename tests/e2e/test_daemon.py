@@ -15,16 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from processes import runs
 from umbel.cli.daemon import drop_privileges
 from umbel.pidfile import NodeRunning, Pidfile, holder
-from workers import TESTS, Fleet, fleet, wait_for
-
-
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[Fleet]:
-    url = f"sqlite:///{tmp_path}/umbel.db"
-    with fleet(tmp_path, url, url, UMBEL_RUNTIME_DIR=str(tmp_path / "run")) as made:
-        yield made
+from workers import TESTS, Fleet, wait_for
 
 
 @pytest.fixture
@@ -47,10 +41,6 @@ def umbel(nodes: Fleet, *arguments: str, app: str = "apps.ledger") -> subprocess
     )
 
 
-def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-
-
 def test_detach_returns_once_the_worker_has_begun(nodes: Fleet, background: Path) -> None:
     pidfile, log = background / "w1.pid", background / "w1.log"
     options = ("-c", "1", "-n", "w1@%h", "--pidfile", f"{background}/%n.pid", "--logfile", f"{background}/%n.log")
@@ -71,7 +61,7 @@ def test_detach_returns_once_the_worker_has_begun(nodes: Fleet, background: Path
     assert f"the node runs already, as process {pid} (pid file {pidfile})" in second.stderr
 
     os.kill(pid, signal.SIGTERM)
-    wait_for(lambda: gone(pid), 20)
+    wait_for(lambda: not runs(pid), 20)
     assert not pidfile.exists()
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from processes import runs
 from umbel.pidfile import holder
-from workers import TESTS, Fleet, fleet, wait_for
+from workers import TESTS, Fleet, wait_for
 
 
 class Nodes:
@@ -45,13 +46,6 @@ class Nodes:
     def log(self, name: str) -> str:
         path = self.directory / f"{name}.log"
         return path.read_text() if path.exists() else ""
-
-
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[Fleet]:
-    url = f"sqlite:///{tmp_path}/umbel.db"
-    with fleet(tmp_path, url, url, UMBEL_RUNTIME_DIR=str(tmp_path / "run")) as made:
-        yield made
 
 
 @pytest.fixture
@@ -89,7 +83,7 @@ def test_nodes_are_started_restarted_and_stopped(multi: Nodes) -> None:
     done = multi("stopwait", "2", "--quiet")
     assert (done.returncode, done.stdout) == (0, "")
     assert multi.pids() == {} and not list(multi.directory.glob("*.pid"))
-    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in second.values())
+    assert not any(map(runs, second.values()))
 
     done = multi("stop", "2")
     assert done.returncode == 0 and "umbel1@here: does not run" in done.stdout

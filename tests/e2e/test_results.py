@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import io
 import os
 import sys
@@ -16,7 +15,7 @@ import pytest
 
 from umbel import group
 from umbel.errors import IncompleteStream
-from workers import fleet, wait_for
+from workers import fleet, imported, wait_for
 
 TIMEOUT = 30
 
@@ -26,15 +25,9 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     """``apps.reporting`` here and in a worker, on one file."""
     directory = tmp_path_factory.mktemp("results")
     url = f"sqlite:///{directory / 'umbel.db'}"
-    with fleet(directory, url, url) as workers, pytest.MonkeyPatch.context() as patch:
-        workers.app = "apps.reporting"
-        for name, value in workers.environment.items():
-            patch.setenv(name, value)
-        workers.start("-c", "1")
-        module = importlib.import_module("apps.reporting")
+    with fleet(directory, url, url) as workers, imported("apps.reporting", workers.environment) as module:
+        workers.start("-c", "1", app="apps.reporting")
         yield module
-        module.app.close()
-        sys.modules.pop("apps.reporting")
 
 
 def test_progress_is_shown_while_the_task_runs(

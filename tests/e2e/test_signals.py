@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import importlib
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from umbel import signals
 from umbel.message import Message
-from workers import Fleet, WorkerProcess, fleet, wait_for
+from workers import Fleet, WorkerProcess, fleet, imported, wait_for
 
 TIMEOUT = 15
 WITHOUT_LOGGING = "setup_logging"
@@ -62,21 +61,11 @@ def nodes(urls: tuple[str, str], tmp_path: Path, log: Log) -> Iterator[Fleet]:
 @pytest.fixture
 def tasks(nodes: Fleet) -> Iterator[ModuleType]:
     """``apps.listening`` in this process too; its receivers are disconnected in the end."""
-    os.environ.update(nodes.environment)
-    sys.modules.pop("apps.listening", None)
-    module = importlib.import_module("apps.listening")
-    try:
+    with imported("apps.listening", nodes.environment) as module:
         yield module
-    finally:
-        module.app.close()
-        from umbel import signals
-
-        for each in vars(signals).values():
-            if isinstance(each, signals.Signal):
-                each.disconnect(module.record)
-        sys.modules.pop("apps.listening", None)
-        for name in nodes.environment:
-            os.environ.pop(name, None)
+    for each in vars(signals).values():
+        if isinstance(each, signals.Signal):
+            each.disconnect(module.record)
 
 
 @pytest.fixture

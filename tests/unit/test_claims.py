@@ -50,7 +50,7 @@ def test_nothing_is_granted_after_the_end() -> None:
     claims.close()
     started = time.monotonic()
     assert claims.take() == 0
-    assert claims.await_room(5.0) == 0
-    assert time.monotonic() - started < 1
+    assert claims.await_room(30.0) == 0
+    assert time.monotonic() - started < 10
     claims.offer(5, idle=True, window=3)
     assert claims.take() == 0

@@ -56,8 +56,8 @@ def test_a_descriptor_wakes_the_fine_selector_before_its_timeout() -> None:
         selector.register(first, 1)
         second.send(b"!")
         began = time.perf_counter()
-        assert [key.fileobj for key, _ in selector.select(0.9)] == [first]
-        assert time.perf_counter() - began < 0.5
+        assert [key.fileobj for key, _ in selector.select(30.0)] == [first]
+        assert time.perf_counter() - began < 10.0
 
 
 def test_a_bundle_holds_its_packets_in_order() -> None:

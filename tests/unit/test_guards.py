@@ -145,7 +145,7 @@ def test_the_task_that_is_to_end_ends_whatever_it_makes_of_it() -> None:
         outcome = in_thread(guard, run)
         assert begun.wait(PLENTY)
         guard.end(2)
-        time.sleep(0.01)
+        time.sleep(0.01)  # Nothing happens.
         guard.end(1)
         with pytest.raises(TaskEnded):
             outcome()
@@ -224,7 +224,7 @@ def test_a_coroutine_sees_its_soft_limit_and_its_end() -> None:
                 pass
             guard.finish()
             await asyncio.sleep(0)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # Nothing comes late.
 
     asyncio.run(main())
 
@@ -254,7 +254,7 @@ def test_what_is_raised_while_a_function_ends_is_taken_back() -> None:
         assert ending.wait(PLENTY)
         with guard._lock:  # pyright: ignore[reportPrivateUsage] - as on_soft_limit holds it
             held.set()
-            time.sleep(0.1)
+            time.sleep(0.1)  # The function ends meanwhile, and its lane waits for the lock.
             guard._raise(SoftTimeLimitExceeded)  # pyright: ignore[reportPrivateUsage]
         assert future.result(PLENTY) == ("done", "done")
 

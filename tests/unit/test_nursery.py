@@ -13,9 +13,11 @@ from collections.abc import Callable
 import psutil
 import pytest
 
+from processes import runs, still_running
 from umbel.executors.channel import open_channel, open_executor_end
 from umbel.executors.nursery import Exited, Nursery, NurseryLost, Spawned
 from umbel.worker.pool import describe_exit
+from workers import TESTS, wait_for
 
 
 def news(nursery: Nursery, count: int) -> list[Spawned | Exited]:
@@ -40,6 +42,7 @@ def in_subprocess(body: Callable[[], None]) -> None:
     """The test process has threads (pytest-timeout, xdist), and a nursery must be forked without any."""
     script = textwrap.dedent(f"""
         import importlib.util, sys
+        sys.path.insert(0, {str(TESTS)!r})
         spec = importlib.util.spec_from_file_location("nursery_tests", {__file__!r})
         module = importlib.util.module_from_spec(spec)
         sys.modules["nursery_tests"] = module
@@ -66,7 +69,7 @@ def run_three_executors() -> None:
     assert describe_exit(ends[pids[1]]) == "killed by signal 11 (SIGSEGV)"
     assert describe_exit(ends[pids[2]]) == "exited with code 7"
     nursery.close()
-    assert not psutil.pid_exists(nursery.pid)
+    assert not psutil.pid_exists(nursery.pid), "it is reaped"
 
 
 def close_with_running_executors() -> None:
@@ -77,8 +80,7 @@ def close_with_running_executors() -> None:
     assert isinstance(started, Spawned)
     executor = psutil.Process(started.pid)
     nursery.close()
-    psutil.wait_procs([executor], timeout=5)
-    assert not executor.is_running() or executor.status() == psutil.STATUS_ZOMBIE
+    assert not still_running([executor])
 
 
 def lose_the_nursery() -> None:
@@ -91,9 +93,7 @@ def lose_the_nursery() -> None:
         while True:
             select.select([nursery.fileno()], [], [], 5)
             nursery.news()
-    executor = psutil.Process(started.pid) if psutil.pid_exists(started.pid) else None
-    if executor is not None:
-        psutil.wait_procs([executor], timeout=5)
+    wait_for(lambda: not runs(started.pid))
     nursery.close()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from conformance.waiting import assert_prompt, timed
 from proxy import TCPProxy
 
 
@@ -121,12 +122,14 @@ def test_delay_adds_latency_but_takes_no_throughput(proxy: TCPProxy) -> None:
         sender.start()
         assert receive(client, len(payload)) == payload
         sender.join()
-        assert 0.4 <= time.monotonic() - began < 3.0
+        assert 0.4 <= time.monotonic() - began < 10.0
         proxy.heal()
-        began = time.monotonic()
-        client.sendall(b"y")
-        receive(client, 1)
-        assert time.monotonic() - began < 0.2
+
+        def echo() -> None:
+            client.sendall(b"y")
+            receive(client, 1)
+
+        assert_prompt(0.2, lambda: timed(echo))
 
 
 def test_blackhole_holds_back_and_delivers_when_healed(proxy: TCPProxy) -> None:

@@ -21,6 +21,7 @@ from umbel.brokers.redis.server import server_of
 from umbel.errors import ConfigurationError
 from umbel.message import Headers, Message, encode_headers
 from umbel.queues import Exchange, Queue
+from workers import wait_for
 
 VECTORS: dict[str, dict[str, list[str]]] = json.loads(Path(__file__).with_name("test_redis_vectors.json").read_text())
 """What Celery 5.7 wrote: scenario → key → elements."""
@@ -232,7 +233,7 @@ def test_what_a_celery_worker_holds_is_located(client: Any, open_broker: Callabl
     assert (broker.locate("id-held"), broker.locate("id-other"), broker.locate("id-none")) == ("held", "ready", None)
 
 
-def test_what_was_put_back_returns_to_the_front_in_order(open_broker: Callable[..., RedisBroker]) -> None:
+def test_what_was_put_back_returns_to_the_front_in_order(client: Any, open_broker: Callable[..., RedisBroker]) -> None:
     broker = open_broker()
     with broker.consumer([Queue("q")], name="w") as consumer:
         broker.publish([message("q", "first"), message("q", "second")])
@@ -240,5 +241,6 @@ def test_what_was_put_back_returns_to_the_front_in_order(open_broker: Callable[.
         delays = {"first": 0.2, "second": 0.3}
         consumer.settle([Settlement(each, Action.REQUEUE, delay=delays[each.message.id]) for each in taken])
         broker.publish([message("q", "new"), message("q", "newer"), message("q", "late", eta=time.time() + 0.25)])
-        time.sleep(0.4)
+        ((_, last),) = client.zrange(broker.keys.delayed("q"), -1, -1, withscores=True)
+        wait_for(lambda: time.time() > last)
         assert [each.message.id for each in consumer.receive(10, 5.0)] == ["first", "second", "new", "newer", "late"]

@@ -156,8 +156,8 @@ def test_parents_failure_ends_the_waiting(app: Umbel) -> None:
 def test_on_interval_is_called_while_waiting(app: Umbel) -> None:
     ticks: list[int] = []
     with pytest.raises(TimeoutError):
-        app.AsyncResult("never").get(timeout=0.2, interval=0.03, on_interval=lambda: ticks.append(1))
-    assert 3 <= len(ticks) <= 8
+        app.AsyncResult("never").get(timeout=0.5, interval=0.03, on_interval=lambda: ticks.append(1))
+    assert 2 <= len(ticks) <= 17
 
 
 def test_waiting_inside_a_task_is_refused(app: Umbel) -> None:

@@ -272,13 +272,18 @@ def test_async_for_does_not_block_the_loop_and_ends_its_subscriptions(app: Umbel
                 return result.id
             return None
 
+        async def subscribed(tasks: int) -> None:
+            while len(store._store._watchers) != tasks:
+                await asyncio.sleep(0.001)
+
         waiting = asyncio.create_task(first())
-        await asyncio.sleep(0.05)
+        await asyncio.wait_for(subscribed(2), 10)
         assert not waiting.done()
         await asyncio.to_thread(end, app, "a")
         assert await asyncio.wait_for(waiting, 10) == "a"
+        await asyncio.wait_for(subscribed(0), 10)
         forever = asyncio.create_task(several(app, "never").aget())
-        await asyncio.sleep(0.05)
+        await asyncio.wait_for(subscribed(1), 10)
         forever.cancel()
         with pytest.raises(asyncio.CancelledError):
             await forever

@@ -9,12 +9,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from conformance.waiting import Running, eventually
+from conformance.waiting import Running
 from proxy import TCPProxy
 from umbel.backends.base import Meta, Options
 from umbel.backends.sql import SQLBackend
 from umbel.errors import OperationalError
 from umbel.message import new_id
+from workers import wait_for
 
 
 @pytest.fixture(params=["postgresql", "mariadb"])
@@ -75,16 +76,16 @@ def test_a_wait_goes_on_when_its_connection_is_terminated(backend: SQLBackend, s
     seen: list[Meta] = []
     store(storing, task, "STARTED")
     waiting = Running(lambda: backend.wait([task], 30.0, seen.append))
-    eventually(lambda: [meta.status for meta in seen] == ["STARTED"])
+    wait_for(lambda: [meta.status for meta in seen] == ["STARTED"])
     for number in range(5):
         storing.close()
-        assert eventually(lambda: expel(url)) >= 1
+        assert wait_for(lambda: expel(url)) >= 1
         store(storing, task, "PROGRESS", number)
-        eventually(lambda number=number: seen[-1].result == number, 3.0)
+        wait_for(lambda number=number: seen[-1].result == number)
     store(storing, task, "SUCCESS", "after all that")
     stored = time.time()
     assert waiting.result()
-    assert waiting.ended - stored < 1.0
+    assert waiting.ended - stored < 5.0
     assert seen[-1].result == "after all that"
 
 
@@ -99,16 +100,16 @@ def test_what_is_stored_while_nobody_listens_is_found(
         distant.subscribe(other, subscribed.append)
         store(storing, task, "STARTED")
         waiting = Running(lambda: distant.wait([task], 30.0, seen.append))
-        eventually(lambda: seen)
+        wait_for(lambda: seen)
         proxy.refuse()
         proxy.cut()
         store(storing, task, "SUCCESS", 1)
         store(storing, other, "SUCCESS", 2)
-        eventually(lambda: "on which results are awaited broke" in caplog.text)
+        wait_for(lambda: "on which results are awaited broke" in caplog.text)
         assert not waiting.done
         proxy.heal()
-        assert waiting.result(5.0)
-        assert [meta.result for meta in eventually(lambda: subscribed)] == [2]
+        assert waiting.result(10.0)
+        assert [meta.result for meta in wait_for(lambda: subscribed)] == [2]
 
 
 def test_a_server_that_stays_away_ends_the_wait(storing: SQLBackend, url: str) -> None:
@@ -118,13 +119,13 @@ def test_a_server_that_stays_away_ends_the_wait(storing: SQLBackend, url: str) -
         store(storing, task, "STARTED")
         seen: list[Meta] = []
         waiting = Running(lambda: distant.wait([task], 30.0, seen.append))
-        eventually(lambda: seen)
+        wait_for(lambda: seen)
         proxy.refuse()
         proxy.cut()
         cut = time.time()
         with pytest.raises(OperationalError):
             waiting.result(10.0)
-        assert 1.0 <= waiting.ended - cut < 4.0
+        assert 1.0 <= waiting.ended - cut < 10.0
         proxy.heal()
         store(storing, task, "SUCCESS", "it is back")
         assert distant.wait([task], 5.0, seen.append)
@@ -138,8 +139,8 @@ def test_a_wait_ends_in_time_while_the_server_is_away(storing: SQLBackend, url: 
         seen: list[Meta] = []
         began = time.time()
         waiting = Running(lambda: distant.wait([task], 1.5, seen.append))
-        eventually(lambda: seen)
+        wait_for(lambda: seen)
         proxy.refuse()
         proxy.cut()
         assert waiting.result(10.0) is False
-        assert 1.4 <= waiting.ended - began < 2.0
+        assert 1.4 <= waiting.ended - began < 5.0

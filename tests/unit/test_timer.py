@@ -81,7 +81,7 @@ def test_stop_cancels_all() -> None:
         timer.stop()
         with pytest.raises(RuntimeError, match="must require 'Timer'"):
             timer.call_after(1, called.append, (2,))
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.15)  # Nothing is called.
         assert called == []
 
     with_timer(body)

@@ -47,23 +47,26 @@ def run_demo(display: Display, broker: str | None, backend: str | None, keep: bo
     """Run it all; nothing is left behind but, with ``keep``, the directory of its files.
 
     ``broker``: None for SQLite in that directory. ``backend``: None for the natural one of the broker. Raises
-    UmbelError when anything went wrong, KeyboardInterrupt on ctrl-C, SIGTERM and SIGHUP, each after cleaning up.
+    UmbelError when anything went wrong, KeyboardInterrupt on ctrl-C, SIGTERM and SIGHUP, each after cleaning up; once
+    interrupted, this process ignores these signals until it ends.
     """
-    directory = Path(tempfile.mkdtemp(prefix="umbel-demo-"))
     with contextlib.ExitStack() as cleanup:
+        disarm = cleanup.enter_context(_ending_signals())
+        directory = Path(tempfile.mkdtemp(prefix="umbel-demo-"))
         if keep:
             cleanup.callback(display.say, f"kept: {directory}")
         else:
             cleanup.callback(shutil.rmtree, directory)
-        cleanup.enter_context(_ending_signals(_interrupt))
         broker = normalise(broker) if broker else f"sqlite:///{directory / 'umbel.sqlite'}"
         backend = backend or _backend_of(broker)
         run = _Run(display, directory, f"umbel-demo-{new_id()[:8]}", broker, backend)
         try:
-            run.everything()
+            try:
+                run.everything()
+            finally:
+                disarm()  # Whoever interrupts until here is followed by clean_up(), which nobody interrupts.
         finally:
-            with _ending_signals(signal.SIG_IGN):
-                in_order = run.clean_up()
+            in_order = run.clean_up()
         if not in_order:
             raise DemoFailed("the worker did not end by itself within its time")
     return run.summary
@@ -78,16 +81,27 @@ def _backend_of(broker: str) -> str:
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 @contextlib.contextmanager
-def _ending_signals(handler: Any) -> Generator[None]:
-    """Handle the signals that ask to end in this way."""
-    before = {number: signal.signal(number, handler) for number in _ENDING}
+def _ending_signals() -> Generator[Callable[[], None]]:
+    """The first of the signals that ask to end raises KeyboardInterrupt, unless the function that this yields was
+    called before; nobody hears those that follow, after the block neither when it was interrupted."""
+    armed = True
+
+    def disarm() -> None:
+        nonlocal armed
+        armed = False
+
+    def interrupt(number: int, frame: object) -> None:
+        if armed:
+            disarm()
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in _ENDING}
     try:
-        yield
+        yield disarm
+    except KeyboardInterrupt:
+        before = dict.fromkeys(before, signal.SIG_IGN)
+        raise
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)

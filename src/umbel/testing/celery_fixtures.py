@@ -74,7 +74,6 @@ def celery_app(
     request: pytest.FixtureRequest,
     celery_config: Mapping[str, Any],
     celery_parameters: Mapping[str, Any],
-    celery_enable_logging: bool,
     use_celery_app_trap: bool,
 ) -> Iterator[Umbel]:
     """An application for one test; settings of its marker ``celery`` go before those of ``celery_config``."""
@@ -88,10 +87,8 @@ def celery_app(
 
 @pytest.fixture(scope="session")
 def celery_session_app(
-    request: pytest.FixtureRequest,
     celery_config: Mapping[str, Any],
     celery_parameters: Mapping[str, Any],
-    celery_enable_logging: bool,
     use_celery_app_trap: bool,
 ) -> Iterator[Umbel]:
     """An application for the whole session."""
@@ -108,39 +105,22 @@ def depends_on_current_app(celery_app: Umbel) -> None:
 
 
 @pytest.fixture
-def celery_worker(
-    request: pytest.FixtureRequest,
-    celery_app: Umbel,
-    celery_includes: Sequence[str],
-    celery_worker_pool: str,
-    celery_worker_parameters: Mapping[str, Any],
-    celery_enable_logging: bool,
-) -> Iterator[WorkerInThread]:
+def celery_worker(request: pytest.FixtureRequest, celery_app: Umbel) -> Iterator[WorkerInThread]:
     """A worker of ``celery_app`` in a thread, for one test."""
     from umbel.testing.threaded import worker_of_fixture
 
-    with worker_of_fixture(
-        celery_app, celery_includes, celery_worker_pool, celery_worker_parameters, celery_enable_logging
-    ) as worker:
+    with worker_of_fixture(request, "celery", celery_app) as worker:
         yield worker
 
 
 @pytest.fixture(scope="session")
 def celery_session_worker(
-    request: pytest.FixtureRequest,
-    celery_session_app: Umbel,
-    celery_includes: Sequence[str],
-    celery_class_tasks: Sequence[Any],
-    celery_worker_pool: str,
-    celery_worker_parameters: Mapping[str, Any],
-    celery_enable_logging: bool,
+    request: pytest.FixtureRequest, celery_session_app: Umbel, celery_class_tasks: Sequence[Any]
 ) -> Iterator[WorkerInThread]:
     """A worker of ``celery_session_app`` in a thread, for the whole session."""
     for task in celery_class_tasks:
         celery_session_app.register_task(task)
     from umbel.testing.threaded import worker_of_fixture
 
-    with worker_of_fixture(
-        celery_session_app, celery_includes, celery_worker_pool, celery_worker_parameters, celery_enable_logging
-    ) as worker:
+    with worker_of_fixture(request, "celery", celery_session_app) as worker:
         yield worker

@@ -85,36 +85,20 @@ def umbel_session_app(umbel_config: Mapping[str, Any], umbel_parameters: Mapping
 
 
 @pytest.fixture
-def umbel_worker(
-    umbel_app: Umbel,
-    umbel_includes: Sequence[str],
-    umbel_worker_pool: str,
-    umbel_worker_parameters: Mapping[str, Any],
-    umbel_enable_logging: bool,
-) -> Iterator[WorkerInThread]:
+def umbel_worker(request: pytest.FixtureRequest, umbel_app: Umbel) -> Iterator[WorkerInThread]:
     """A worker of ``umbel_app`` in a thread, for one test. ``reload()`` takes up tasks that the test defines."""
     from umbel.testing.threaded import worker_of_fixture
 
-    with worker_of_fixture(
-        umbel_app, umbel_includes, umbel_worker_pool, umbel_worker_parameters, umbel_enable_logging
-    ) as worker:
+    with worker_of_fixture(request, "umbel", umbel_app) as worker:
         yield worker
 
 
 @pytest.fixture(scope="session")
-def umbel_session_worker(
-    umbel_session_app: Umbel,
-    umbel_includes: Sequence[str],
-    umbel_worker_pool: str,
-    umbel_worker_parameters: Mapping[str, Any],
-    umbel_enable_logging: bool,
-) -> Iterator[WorkerInThread]:
+def umbel_session_worker(request: pytest.FixtureRequest, umbel_session_app: Umbel) -> Iterator[WorkerInThread]:
     """A worker of ``umbel_session_app`` in a thread, for the whole session."""
     from umbel.testing.threaded import worker_of_fixture
 
-    with worker_of_fixture(
-        umbel_session_app, umbel_includes, umbel_worker_pool, umbel_worker_parameters, umbel_enable_logging
-    ) as worker:
+    with worker_of_fixture(request, "umbel", umbel_session_app) as worker:
         yield worker
 
 

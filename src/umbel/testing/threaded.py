@@ -14,7 +14,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,8 @@ from umbel.worker.stopping import Shutdown
 from umbel.worker.supervisor import Worker
 
 if TYPE_CHECKING:
+    import pytest
+
     from umbel.app import Umbel
     from umbel.executors.lanes.base import Lanes
 
@@ -243,14 +245,17 @@ def start_worker(
 
 
 @contextmanager
-def worker_of_fixture(
-    app: Umbel, includes: Iterable[str], pool: str, parameters: Mapping[str, Any], log: bool
-) -> Generator[WorkerInThread]:
-    """The worker of a fixture for pytest: modules to import before, its pool and further arguments of ``start_worker``,
-    and whether it logs from INFO on."""
-    for module in includes:
+def worker_of_fixture(request: pytest.FixtureRequest, names: str, app: Umbel) -> Generator[WorkerInThread]:
+    """The worker of a fixture for pytest. Of the fixtures whose names begin with ``names``, ``…_includes`` are modules
+    to import before, ``…_worker_pool`` and ``…_worker_parameters`` arguments of ``start_worker``, and
+    ``…_enable_logging`` is whether it logs from INFO on."""
+    for module in request.getfixturevalue(f"{names}_includes"):
         importlib.import_module(module)
-    arguments: dict[str, Any] = {"pool": pool, "loglevel": "INFO" if log else None, **parameters}
+    arguments: dict[str, Any] = {
+        "pool": request.getfixturevalue(f"{names}_worker_pool"),
+        "loglevel": "INFO" if request.getfixturevalue(f"{names}_enable_logging") else None,
+        **request.getfixturevalue(f"{names}_worker_parameters"),
+    }
     with start_worker(app, **arguments) as worker:
         yield worker
 

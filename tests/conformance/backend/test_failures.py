@@ -13,13 +13,14 @@ from conformance.backend.conftest import Connect, Sender
 from conformance.breaking import cut_during, in_fork, open_descriptors
 from conformance.drivers import Driver
 from conformance.messages import persist
-from conformance.waiting import Running, eventually
+from conformance.waiting import Running
 from proxy import Direction, TCPProxy
 from services import PrivateServer
 from umbel.backends import open_backend
 from umbel.backends.base import Backend, Features, Meta
 from umbel.errors import OperationalError
 from umbel.message import new_id
+from workers import wait_for
 
 
 @pytest.mark.slow
@@ -71,7 +72,7 @@ def test_cut_while_waiting(distant: Sender, proxy: TCPProxy) -> None:
     seen: list[Meta] = []
     waiting = Running(lambda: persist(lambda: distant.backend.wait([first, task], 20.0, seen.append)))
     distant.store(first)
-    eventually(lambda: seen)
+    wait_for(lambda: seen)
     proxy.cut()
     persist(lambda: distant.backend.on_publish([task]))
     persist(lambda: distant.store(task, "SUCCESS", "after the cut"))
@@ -88,7 +89,7 @@ def test_cut_while_subscribed(distant: Sender, proxy: TCPProxy) -> None:
     proxy.cut()
     persist(lambda: distant.backend.on_publish([task]))
     persist(lambda: distant.store(task, "SUCCESS", "after the cut"))
-    assert eventually(lambda: seen)[-1].result == "after the cut"
+    assert wait_for(lambda: seen)[-1].result == "after the cut"
 
 
 @pytest.mark.parametrize(("direction", "size"), [("up", 1), ("up", 5_000), ("down", 1)])
@@ -175,7 +176,7 @@ def cycle(url: str) -> None:
     for task in ids:
         sender.store(task, "SUCCESS", 1)
     assert waiting.result()
-    eventually(lambda: seen)
+    wait_for(lambda: seen)
     if backend.features.groups:
         backend.save_group("cycle", {"result": []})
         backend.delete_group("cycle")
@@ -190,13 +191,13 @@ def test_closing_leaves_no_descriptors_and_threads(url: str) -> None:
     before = open_descriptors(), threading.active_count()
     for _ in range(5):
         cycle(url)
-    eventually(lambda: open_descriptors() <= before[0] and threading.active_count() <= before[1])
+    wait_for(lambda: open_descriptors() <= before[0] and threading.active_count() <= before[1])
 
 
 def test_closing_leaves_no_connections(proxy: TCPProxy, url: str) -> None:
     cycle(proxy.url(url))
     assert proxy.accepted
-    eventually(lambda: proxy.connections == 0)
+    wait_for(lambda: proxy.connections == 0)
 
 
 def test_forgotten_results_leave_nothing_in_the_system(url: str, driver: Driver) -> None:

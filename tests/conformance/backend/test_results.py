@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from conformance.backend.conftest import Sender
-from conformance.waiting import Running, eventually
+from conformance.waiting import Running
 from umbel import GroupResult, TimeoutError, Umbel
 from umbel.backends.base import Backend
 from umbel.errors import BackendError
+from workers import wait_for
 
 MANY = 2_000
 
@@ -122,7 +123,7 @@ def test_then_is_called_from_the_store(sender: Sender, group: Make) -> None:
     whole.then(lambda done: seen.append(threading.get_ident()))
     whole[0].then(lambda done: seen.append(threading.get_ident()))
     end(sender, whole)
-    eventually(lambda: len(seen) == 2)
+    wait_for(lambda: len(seen) == 2)
     assert threading.get_ident() not in seen
 
 
@@ -131,7 +132,7 @@ def test_progress_is_seen_on_the_way(sender: Sender, group: Make, app: Umbel, mo
     whole = group(2)
     one = app.AsyncResult(whole[0].id, task_name="encode")
     sender.store(one.id, "PROGRESS", {"current": 1, "total": 4, "percent": 25.0})
-    eventually(lambda: one.state == "PROGRESS")
+    wait_for(lambda: one.state == "PROGRESS")
     with pytest.raises(TimeoutError):
         one.get(timeout=0.3, progress=True)
     sender.store(one.id, "SUCCESS", 1)

@@ -12,11 +12,12 @@ import pytest
 
 from conformance.backend.conftest import Connect, Sender
 from conformance.drivers import Driver
-from conformance.waiting import Child, eventually
+from conformance.waiting import Child
 from umbel.backends.base import Backend, Features
 from umbel.codecs.exceptions import decode_exception, encode_exception
 from umbel.errors import EncodeError, TaskRevokedError
 from umbel.message import new_id
+from workers import wait_for
 
 PLAIN: list[Any] = [
     None,
@@ -153,7 +154,7 @@ def as_lists(value: Any) -> Any:
 def test_states_that_are_not_ready(sender: Sender, state: str) -> None:
     (task,) = sender.new(1)
     sender.store(task, state, {"done": 1, "total": 3})
-    meta = eventually(lambda: sender.backend.get([task]))[task]
+    meta = wait_for(lambda: sender.backend.get([task]))[task]
     assert (meta.status, meta.result, meta.ready) == (state, {"done": 1, "total": 3}, False)
 
 
@@ -168,7 +169,7 @@ def test_success_replaces_failure(sender: Sender) -> None:
     (task,) = sender.new(1)
     sender.store(task, "FAILURE", {"exc_type": "WorkerLostError"})
     sender.store(task, "SUCCESS", 5)
-    eventually(lambda: sender.backend.get([task])[task].status == "SUCCESS")
+    wait_for(lambda: sender.backend.get([task])[task].status == "SUCCESS")
     assert sender.read(task).result == 5
 
 

@@ -11,10 +11,10 @@ import pytest
 from conformance.broker.conftest import Connect, Consume
 from conformance.drivers import Driver
 from conformance.messages import ack, end, make, many, numbers, take, take_none
-from conformance.waiting import eventually
 from umbel.brokers.base import Action, Broker, Consumer, DeadLetter, QueueSize
 from umbel.message import decode_headers
 from umbel.queues import Queue
+from workers import wait_for
 
 
 def counted(broker: Broker, queue: Queue, **expected: int) -> None:
@@ -24,7 +24,7 @@ def counted(broker: Broker, queue: Queue, **expected: int) -> None:
         size = broker.size(queue.name)
         return all(getattr(size, name) in (count, -1) for name, count in expected.items())
 
-    eventually(right, 5.0, f"{expected}, but {broker.size(queue.name)}")
+    wait_for(right, 5.0, f"{expected}, but {broker.size(queue.name)}")
 
 
 def bury(consumer: Consumer, count: int) -> None:
@@ -134,7 +134,7 @@ def test_delete_removes_everything(broker: Broker, consume: Consume, queue: Queu
 
 
 def letters(broker: Broker, queue: Queue, count: int) -> list[DeadLetter]:
-    return eventually(lambda: found if len(found := broker.dead_letters(queue.name)) == count else [])
+    return wait_for(lambda: found if len(found := broker.dead_letters(queue.name)) == count else [])
 
 
 def test_dead_letters_oldest_first(broker: Broker, consumer: Consumer, queue: Queue) -> None:
@@ -218,7 +218,7 @@ def test_old_dead_letters_expire(connect: Connect, consume: Consume, queue: Queu
     broker.publish(many(queue.name, 1))
     bury(consume(broker=broker), 1)
     letters(broker, queue, 1)
-    eventually(lambda: not broker.dead_letters(queue.name), 5.0)
+    wait_for(lambda: not broker.dead_letters(queue.name), 5.0)
 
 
 def test_parked_messages_by_task(broker: Broker, consumer: Consumer, queue: Queue) -> None:
@@ -226,12 +226,12 @@ def test_parked_messages_by_task(broker: Broker, consumer: Consumer, queue: Queu
     broker.publish([make(queue.name, str(n).encode(), task=task) for n, task in enumerate(tasks)])
     for delivery in take(consumer, 5):
         end(consumer, delivery, Action.PARK)
-    eventually(lambda: broker.parked(queue.name) == {"a": 3, "b": 1, "c": 1})
+    wait_for(lambda: broker.parked(queue.name) == {"a": 3, "b": 1, "c": 1})
     assert broker.unpark(queue.name, ["a", "unknown"]) == 3
     taken = take(consumer, 3)
     assert numbers(taken) == [0, 2, 4]
     assert [delivery.deliveries for delivery in taken] == [0, 0, 0]
-    eventually(lambda: broker.parked(queue.name) == {"b": 1, "c": 1})
+    wait_for(lambda: broker.parked(queue.name) == {"b": 1, "c": 1})
     assert broker.unpark(queue.name, ["b", "c"]) == 2
     assert sorted(numbers(take(consumer, 2))) == [1, 3]
     assert broker.unpark(queue.name, ["a", "b", "c"]) == 0

@@ -8,9 +8,10 @@ import pytest
 
 from conformance.broker.conftest import Connect, Consume
 from conformance.messages import ack, drain, make, many, numbers, take, take_none
-from conformance.waiting import Running, eventually
+from conformance.waiting import Running
 from umbel.brokers.base import Broker, Consumer, Delivery
 from umbel.queues import Queue
+from workers import wait_for
 
 EARLY, LATE = -0.05, 0.2
 
@@ -73,7 +74,7 @@ def test_delayed_message_arrives_whole(broker: Broker, consumer: Consumer, queue
 def test_far_future_is_kept(broker: Broker, consumer: Consumer, queue: Queue) -> None:
     broker.publish([make(queue.name, eta=time.time() + 30 * 86400)])
     take_none(consumer, 0.5)
-    assert eventually(lambda: broker.size(queue.name).delayed) in (1, -1)
+    assert wait_for(lambda: broker.size(queue.name).delayed) in (1, -1)
 
 
 def test_delayed_messages_do_not_hold_up_others(broker: Broker, consumer: Consumer, queue: Queue) -> None:

@@ -12,11 +12,12 @@ from conformance.breaking import in_fork, open_descriptors
 from conformance.broker.conftest import Connect, Consume
 from conformance.drivers import Driver
 from conformance.messages import ack, end, make, many, numbers, take
-from conformance.waiting import Running, eventually
+from conformance.waiting import Running
 from proxy import TCPProxy
 from umbel.brokers import open_broker
 from umbel.brokers.base import Action, Broker, Features, Note
 from umbel.queues import Queue
+from workers import wait_for
 
 
 def test_forked_child_uses_the_broker_while_the_parent_goes_on(
@@ -91,13 +92,13 @@ def test_closing_leaves_no_descriptors_and_threads(url: str, driver: Driver) -> 
     before = open_descriptors(), threading.active_count()
     for _ in range(5):
         cycle(url, driver)
-    eventually(lambda: open_descriptors() <= before[0] and threading.active_count() <= before[1])
+    wait_for(lambda: open_descriptors() <= before[0] and threading.active_count() <= before[1])
 
 
 def test_closing_leaves_no_connections(proxy: TCPProxy, url: str, driver: Driver) -> None:
     cycle(proxy.url(url), driver)
     assert proxy.accepted
-    eventually(lambda: proxy.connections == 0)
+    wait_for(lambda: proxy.connections == 0)
 
 
 def test_deleted_queue_leaves_nothing_in_the_system(url: str, driver: Driver) -> None:

@@ -10,11 +10,11 @@ import pytest
 from conformance.broker.conftest import Consume
 from conformance.drivers import Driver
 from conformance.messages import ack, end, make, many, take
-from conformance.waiting import eventually
 from umbel.brokers.base import Action, Broker, Features, Place
 from umbel.errors import BrokerError
 from umbel.message import new_id
 from umbel.queues import Queue
+from workers import wait_for
 
 Locate = Callable[[str], Place | None]
 
@@ -63,7 +63,7 @@ def test_what_a_failed_delivery_gave_back_is_ready(
     consumer = consume()
     end(consumer, take(consumer, 1)[0], Action.REQUEUE, count=True)
     consumer.close()
-    eventually(lambda: locate(message.id) == "ready")
+    wait_for(lambda: locate(message.id) == "ready")
 
 
 def test_relatives_are_not_mistaken_for_the_task(locate: Locate, broker: Broker, queue: Queue) -> None:

@@ -8,10 +8,10 @@ import pytest
 
 from conformance.broker.conftest import Connect
 from conformance.drivers import Driver
-from conformance.waiting import eventually
 from umbel.brokers.base import Broker
 from umbel.message import new_id
 from umbel.revocations import RECORD_SIZE, Revocations, records_of
+from workers import wait_for
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_what_has_ceased_to_hold_is_not_read(store: Revocations) -> None:
     brief, long = new_id(), new_id()
     store.note(records_of([brief]), 0.3)
     store.note(records_of([long]), 60.0)
-    assert eventually(lambda: brief not in ids_in(store))
+    assert wait_for(lambda: brief not in ids_in(store))
     assert long in ids_in(store)
 
 
@@ -94,7 +94,7 @@ def test_nothing_is_left_behind(
     store = connect(url=place).revocations() or store
     for _ in range(3):
         store.note(records_of([new_id()]), 0.2)
-        eventually(lambda: not store.since(0.0)[1])
+        wait_for(lambda: not store.since(0.0)[1])
     left = driver.hooks.objects(place)
     if left is not None:
         assert len([each for each in left if "revocations" in str(each)]) <= 1, "the last one goes with the next"

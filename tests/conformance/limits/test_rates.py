@@ -72,9 +72,9 @@ def test_who_comes_back_early_keeps_its_moment_and_takes_no_second_token(store: 
 
 
 def test_who_comes_back_in_time_runs_before_whoever_is_new(store: RateStore) -> None:
-    store.take(ask("a", "b", interval=0.3))
-    time.sleep(0.35)
-    new, waiting = store.take(ask("n", "b", interval=0.3))
+    store.take(ask("a", "b", interval=0.5))
+    time.sleep(0.55)  # The moment of "b" comes; that of the next one is far.
+    new, waiting = store.take(ask("n", "b", interval=0.5))
     assert waiting == 0.0
     assert new > SOON
 
@@ -106,7 +106,7 @@ def test_names_may_contain_anything(store: RateStore) -> None:
 
 def test_unused_tokens_are_not_saved_up(store: RateStore) -> None:
     store.take(ask("a", interval=0.05))
-    time.sleep(0.4)
+    time.sleep(0.4)  # Time for eight of them.
     waits = store.take(ask("b", "c", "d", interval=0.05))
     assert waits[0] == 0.0
     assert waits[1:] == pytest.approx([0.05, 0.1], abs=0.02)

@@ -18,6 +18,7 @@ import psutil
 
 from chaos.scene import SEED, Load, Scene
 from conformance.pool.pools import PoolCase
+from processes import runs, still_running
 from umbel.errors import WorkerLostError
 from workers import Fleet, WorkerProcess, wait_for
 
@@ -151,7 +152,7 @@ class Stage(Scene):
         """What processes that are gone had begun and may not have reported, or their supervisor not settled."""
         found: set[str] = set()
         entries = [entry for entry in self.ledger.entries() if entry.event in ("begin", "end")]
-        for pid in {entry.pid for entry in entries if not psutil.pid_exists(entry.pid)}:
+        for pid in {entry.pid for entry in entries if not runs(entry.pid)}:
             own = [entry for entry in entries if entry.pid == pid]
             if self.pool.lanes == 1 and not vanishing:
                 found.add(own[-1].id)
@@ -208,8 +209,7 @@ class Stage(Scene):
         for worker in self.workers.workers:
             if worker.process.poll() is None:
                 assert worker.stop() == 0, worker.output()[-3000:]
-        _, alive = psutil.wait_procs(trees, timeout=5)
-        assert not alive
+        assert not still_running(trees)
         assert vanishing or list(self.run_directory.iterdir()) == [], "no socket is left"
         wait_for(lambda: not self._of_this_stage(), 5, "no process is left")
         self.tasks.app.close()

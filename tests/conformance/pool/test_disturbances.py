@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
 
 from chaos.scene import MANY_CRASHES, SHORT_LEASE
 from conformance.pool.conftest import place
 from conformance.pool.pools import POOLS, PoolCase
 from conformance.pool.stage import TIMEOUT, Stage
+from processes import still_running
 from workers import WorkerProcess, wait_for
 
 ROUNDS = int(os.environ.get("UMBEL_TEST_ROUNDS", "1"))
@@ -58,7 +58,7 @@ def executors_are_killed(stage: Stage) -> None:
         stage.await_ended(stage.dice.randrange(5, 15))
         victim = stage.dice.choice(stage.worker.executors())
         victim.kill()
-        psutil.wait_procs([victim], timeout=5)
+        still_running([victim])
 
 
 def soft_limits(stage: Stage) -> None:

@@ -9,11 +9,12 @@ from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
-import psutil
 import pytest
 
+from chaos.scene import SHORT_LEASE
 from conformance.pool.conftest import start
 from conformance.pool.pools import POOLS, PoolCase
+from processes import still_running
 from umbel.errors import WorkerLostError
 from workers import Fleet, WorkerProcess, wait_for
 
@@ -35,7 +36,7 @@ def stop(worker: WorkerProcess, number: int = signal.SIGTERM) -> str:
     """What it wrote, after it has ended well and all its processes are gone."""
     tree = worker.tree()
     assert worker.stop(number) == 0, worker.output()[-3000:]
-    _, alive = psutil.wait_procs(tree, timeout=3)
+    alive = still_running(tree)
     assert not alive
     output = worker.output()
     assert "Traceback" not in output or "task failed" in output, output[-3000:]
@@ -99,7 +100,7 @@ def test_a_warm_shutdown_finishes_what_runs_and_gives_back_the_rest(alone: Alone
     wait_for(lambda: len(workers.ledger.begun()) == pool.size, TIMEOUT)
     began = time.monotonic()
     output = stop(worker)
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 10
     assert "killed" not in output
     ended = workers.ledger.ended()
     assert len(ended) == pool.size
@@ -117,7 +118,7 @@ def test_a_cold_shutdown_gives_back_everything_at_once(alone: Alone, pool: PoolC
     wait_for(lambda: len(workers.ledger.begun()) == pool.size, TIMEOUT)
     began = time.monotonic()
     stop(worker, signal.SIGQUIT)
-    assert time.monotonic() - began < 3.0
+    assert time.monotonic() - began < 10
     assert queued(tasks) == (pool.size + 20, 0)
     assert not workers.ledger.ended()
 
@@ -145,20 +146,21 @@ def test_a_second_signal_makes_a_warm_shutdown_cold(alone: Alone, pool: PoolCase
     wait_for(lambda: "warm shutdown" in worker.output(), TIMEOUT)
     began = time.monotonic()
     stop(worker)
-    assert time.monotonic() - began < 3.0
+    assert time.monotonic() - began < 10
     assert queued(tasks) == (1, 0)
 
 
 @FORKING
 def test_when_the_supervisor_dies_its_executors_do_and_another_worker_goes_on(alone: Alone, pool: PoolCase) -> None:
     workers, tasks = alone
+    workers.environment |= SHORT_LEASE
     first = start(workers, pool)
     sent = [tasks.record.delay(0.5) for _ in range(pool.size)]
     wait_for(lambda: len(workers.ledger.begun()) == pool.size, TIMEOUT)
     tree = first.tree()
     first.process.kill()
     first.process.wait(5)
-    _, alive = psutil.wait_procs(tree, timeout=3)
+    alive = still_running(tree)
     assert not alive
     start(workers, pool)
     for result in sent:

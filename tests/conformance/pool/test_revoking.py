@@ -18,14 +18,15 @@ EVERY = pytest.mark.parametrize("pool", POOLS, ids=lambda p: p.id)
 FORMS = pytest.mark.parametrize("form", ["", "_async"], ids=["sync", "async"])
 
 
-@EVERY
 @FORMS
-def test_a_task_that_runs_is_ended_and_its_neighbours_are_not(alone: Alone, pool: PoolCase, form: str) -> None:
-    workers, tasks = alone
-    worker = start(workers, pool)
+def test_a_task_that_runs_is_ended_and_its_neighbours_are_not(
+    shared: Alone, tasks: ModuleType, pool: PoolCase, form: str
+) -> None:
+    workers = shared[0]
+    worker = workers.workers[0]
     doomed = getattr(tasks, f"meet{form}").delay(1000, 120.0)
     wait_for(lambda: workers.ledger.begun()[doomed.id], TIMEOUT)
-    others = [getattr(tasks, f"record{form}").delay(0.5) for _ in range(2 * pool.size)]
+    others = [getattr(tasks, f"record{form}").delay(0.3) for _ in range(2 * pool.size)]
     doomed.revoke(terminate=True)
     with pytest.raises(TaskRevokedError, match="terminated"):
         doomed.get(timeout=TIMEOUT)
