@@ -10,7 +10,16 @@ from umbel.testing.memory_sharing import ForwardingBackend, ForwardingBroker
 
 LOCAL = {
     ForwardingBroker: {"after_fork", "close", "send", "stores_results_of"},
-    ForwardingBackend: {"after_fork", "close", "decode_part", "encode", "encode_part", "on_publish", "revocations"},
+    ForwardingBackend: {
+        "after_fork",
+        "close",
+        "decode_part",
+        "encode",
+        "encode_part",
+        "on_publish",
+        "prepare",
+        "revocations",
+    },
 }
 """What needs nothing of the other process; ``send`` is for the memory's own use."""
 

@@ -337,7 +337,7 @@ class Signature(dict[str, Any], Generic[P, R]):
 
     async def aapply_async(
         self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
-    ) -> AsyncResult[R]:
+    ) -> Result[R]:
         """As ``apply_async``; the event loop is not blocked meanwhile."""
         call = self.clone(args or (), kwargs, **options)
         task = self.app.tasks.get(self["task"])
@@ -345,7 +345,7 @@ class Signature(dict[str, Any], Generic[P, R]):
             return await task.aapply_async(call.args, call.kwargs, **call.options)
         return await self.app.asend_task(self["task"], call.args, call.kwargs, **call.options)
 
-    async def adelay(self, *args: Any, **kwargs: Any) -> AsyncResult[R]:
+    async def adelay(self, *args: Any, **kwargs: Any) -> Result[R]:
         """As ``delay``; the event loop is not blocked meanwhile."""
         return await self.aapply_async(args, kwargs)
 

@@ -56,13 +56,14 @@ class Dispatcher:
         window: float,
         fixed: int | None,
         suspect_from: int = 1 << 30,
-        on_exhausted: Callable[[], object] = lambda: None,
+        on_allowance: Callable[[], object] = lambda: None,
     ) -> None:
         """``window``: seconds of work held for each lane; ``fixed``: messages held for each instead of that.
         ``suspect_from``: deliveries without an end after which a task is suspected of crashing its process.
-        ``on_exhausted``: called when an executor has got all that it may be sent in its life."""
+        ``on_allowance``: called when an executor has got all that it may be sent in its life, and when some of that was
+        taken back."""
         self._executors = executors
-        self.on_exhausted = on_exhausted
+        self.on_allowance = on_allowance
         self._suspect_from = suspect_from
         self.window = window
         self.fixed = fixed
@@ -138,7 +139,7 @@ class Dispatcher:
         if room < granted:
             executor.allowance -= granted - room
             if executor.allowance <= 0:
-                self.on_exhausted()
+                self.on_allowance()
 
     def _send_suspects(self, executors: Iterable[ExecutorHandle]) -> None:
         """One to each executor that has none, so that it is known who did it if the process dies once more."""
@@ -197,7 +198,10 @@ class Dispatcher:
             if job is not None:
                 executor.load -= job.estimate
                 taken.append(job)
+        was_exhausted = executor.allowance <= 0
         executor.allowance += len(taken)
+        if was_exhausted and executor.allowance > 0:
+            self.on_allowance()
         return taken
 
     # -- ending --

@@ -206,7 +206,7 @@ class Link:
             self.owner.on_deliveries(deliveries, room)
 
     def _renew(self, consumer: Consumer) -> None:
-        backoff = _Backoff("renew", self._closed)
+        backoff = _Backoff("renew", self._closed, self.lease / 4)
         while not self._closed.wait(min(self.renewal, self._lease_span(consumer) / 3)):
             asked = time.monotonic()
             try:
@@ -366,20 +366,21 @@ class Link:
 
 
 class _Backoff:
-    """Waits between repeated calls: 0.05 s doubling to 2 s, with jitter; says once that and why it waits."""
+    """Waits between repeated calls: 0.05 s doubling to ``longest``, with jitter; says once that and why it waits."""
 
     _FIRST = 0.05
     _LONGEST = 2.0
 
-    def __init__(self, what: str, stop: threading.Event) -> None:
+    def __init__(self, what: str, stop: threading.Event, longest: float = _LONGEST) -> None:
         self.what = what
         self.stop = stop
+        self.longest = min(longest, self._LONGEST)
         self.delay = 0.0
 
     def wait(self, error: OperationalError) -> None:
         if not self.delay:
             logger.warning("%s: the system cannot be reached, trying again: %s", self.what, error)
-        self.delay = min(self._LONGEST, self.delay * 2 or self._FIRST)
+        self.delay = min(self.longest, self.delay * 2 or self._FIRST)
         self.stop.wait(self.delay * random.uniform(0.5, 1.0))
 
     def reset(self) -> None:

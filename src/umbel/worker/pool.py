@@ -171,17 +171,20 @@ class Pool:
         """Start as many executors as are missing, as far as there are places. Loop thread.
 
         For one that has got all that it may be sent in its life a successor is started beforehand, as a spare: it is
-        given nothing until the other reads no more.
+        given nothing until the other reads no more. Spares beyond that end.
         """
         if self._stopping:
             return
         working, spares = self._working()
-        missing = self.size - len(working) - len(self._respawns)
-        for spare in spares[: max(0, missing)]:
+        missing = max(0, self.size - len(working) - len(self._respawns))
+        for spare in spares[:missing]:
             self.owner.open_lanes(spare, self.open)
         free = [slot for slot in self._places if slot not in self.executors]
         started = max(0, missing - len(spares))
-        wanted = sum(executor.allowance <= 0 for executor in working) - max(0, len(spares) - missing)
+        unused = max(0, len(spares) - missing)
+        wanted = sum(executor.allowance <= 0 for executor in working) - unused
+        for spare in spares[len(spares) + min(0, wanted) :]:
+            self.owner.retire(spare)
         for at, slot in enumerate(free[: started + max(0, wanted)]):
             if not self._spawn(slot, self.open if at < started else 0):
                 return

@@ -80,11 +80,12 @@ if ours then redis.call('ZADD', consumers, now + lease, id) end
 
 local late = redis.call('ZRANGE', consumers, '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)
 if #late > 0 then
-  -- While the server was down nobody could renew: after a restart every lease counts anew.
+  -- While the server was down nobody could renew: after a restart every lease counts anew. Its uptime is in whole
+  -- seconds, and up to one too many.
   local info = redis.pcall('INFO', 'server')
   local up = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)')) or math.huge
   for _, other in ipairs(late) do
-    if up >= tonumber(redis.call('HGET', prefix .. 'umbel.consumer.' .. other, 'lease') or '0') then
+    if up > tonumber(redis.call('HGET', prefix .. 'umbel.consumer.' .. other, 'lease') or '0') then
       give_back(prefix, other, true, limit, expires)
       collect_landed(prefix, other, true)
       redis.call('ZREM', consumers, other)
