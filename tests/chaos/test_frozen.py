@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import signal
-import sqlite3
 import time
-from contextlib import closing
-from pathlib import Path
-from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
 from chaos.conftest import Place
 from chaos.scene import LEASE, SHORT_LEASE, Scene, takeover
-from workers import WorkerProcess, wait_for
+from freezing import freeze
+from workers import wait_for
 
 SLACK = 1.0
 HEARTBEAT = 2
@@ -26,25 +24,6 @@ def results(scene: Scene) -> dict[str, int]:
 
 def ended_by(scene: Scene, pids: set[int]) -> set[str]:
     return {entry.id for entry in scene.ledger.entries() if entry.event == "end" and entry.pid in pids}
-
-
-def freeze(place: Place, worker: WorkerProcess) -> None:
-    """Stop it; on SQLite not while it has the file locked: that would stop everybody, and nobody can help it."""
-    worker.send_signal(signal.SIGSTOP)
-    while place.system == "sqlite" and is_locked(Path(urlsplit(place.broker).path)):
-        worker.send_signal(signal.SIGCONT)
-        wait_for(lambda: not is_locked(Path(urlsplit(place.broker).path)), 5)
-        worker.send_signal(signal.SIGSTOP)
-
-
-def is_locked(file: Path) -> bool:
-    with closing(sqlite3.connect(file, timeout=0.5, isolation_level=None)) as connection:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError:
-            return True
-        connection.execute("ROLLBACK")
-        return False
 
 
 def assert_works_again(scene: Scene, pids: set[int]) -> None:
@@ -68,7 +47,7 @@ def test_a_frozen_supervisor_loses_its_work_and_cannot_overwrite_results(place: 
         scene.load.send_bulk(120, scene.tasks.record_pid)
         scene.await_ended(30)
         pids, others = frozen.executor_pids(), other.executor_pids()
-        freeze(place, frozen)
+        freeze([psutil.Process(frozen.process.pid)], place.broker)
         moment = time.time()
         allowed = scene.ledger.in_doubt(pids, moment, unreported=1.0)
         try:

@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 
+from freezing import freeze
 from umbel.errors import LimitKeyError
 from workers import Entry, Fleet, fleet, wait_for
 
@@ -130,8 +131,7 @@ def test_a_worker_that_was_frozen_gives_way_to_others_only_for_what_it_runs(
     frozen = limited_workers.start("-c", "2", "-n", "frozen@test")
     ids = [limited.one_each.delay("a", 0.5).id for _ in range(4)]
     wait_for(lambda: len(limited_workers.ledger.running()) == 1, TIMEOUT)
-    for process in frozen.tree():
-        process.suspend()
+    freeze(frozen.tree(), limited.app.broker.url)
     limited_workers.start("-c", "2", "-n", "other@test")
     wait_for(lambda: limited_workers.ledger.ended(), TIMEOUT)
     for process in frozen.tree():

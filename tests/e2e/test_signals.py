@@ -126,7 +126,7 @@ def test_a_cold_shutdown_is_told_as_one(log: Log, tasks: ModuleType, start: Call
 
 def test_the_way_of_a_task(log: Log, tasks: ModuleType, start: Callable[..., WorkerProcess]) -> None:
     worker = start("-c", "1")
-    client, supervisor, (executor,) = os.getpid(), worker.process.pid, worker.executor_pids()
+    client, supervisor, (executor,) = os.getpid(), worker.process.pid, wait_for(worker.executor_pids)
     for task in (tasks.add, tasks.add_later):
         result = task.delay(2, y=3)
         assert result.get(timeout=TIMEOUT) == 5
@@ -172,7 +172,7 @@ def test_every_pool_sends_them(
 
 def test_failures_and_retries(log: Log, tasks: ModuleType, start: Callable[..., WorkerProcess]) -> None:
     worker = start("-c", "1")
-    supervisor, (executor,) = worker.process.pid, worker.executor_pids()
+    supervisor, (executor,) = worker.process.pid, wait_for(worker.executor_pids)
     failed, retried = tasks.fail.delay(), tasks.again.delay()
     with pytest.raises(ValueError, match="no luck"):
         failed.get(timeout=TIMEOUT)

@@ -138,6 +138,14 @@ def test_a_second_signal_ends_it_now_and_gives_back_what_runs(workers: Fleet, ta
     wait_for(lambda: tasks.app.broker.size("celery").ready == len(results))
 
 
+def test_signals_that_come_while_it_ends_do_not_change_how_it_ends(workers: Fleet) -> None:
+    worker = workers.start("-c", "1")
+    while worker.process.poll() is None:
+        worker.send_signal(signal.SIGTERM)
+        time.sleep(0.002)  # from the first signal to the end of the process
+    assert worker.process.returncode == 0
+
+
 def test_grace_limits_how_long_a_warm_shutdown_waits(workers: Fleet, tasks: ModuleType) -> None:
     worker = workers.start("-c", "1", "--grace", "0.5")
     tasks.record.delay(30.0)

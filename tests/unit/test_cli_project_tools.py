@@ -218,14 +218,16 @@ def test_result_by_the_name_of_its_task() -> None:
 def test_a_shell_without_tasks() -> None:
     app = memory_app()
 
-    @app.task(name="proj.work")
+    @app.task(name="proj.of_this_test")
     def work() -> int:
         return 1
 
-    assert names_for(app)["work"] is app.tasks["proj.work"]
+    assert names_for(app)["of_this_test"] is app.tasks["proj.of_this_test"]
     names = names_for(app, tasks=False)
-    assert "work" not in names and names["app"] is app and "chain" in names
-    result = run(app, "shell", "--python", "-T", answer="print(sorted(n for n in dir() if n == 'work' or n == 'app'))")
+    assert "of_this_test" not in names and names["app"] is app and "chain" in names
+    result = run(
+        app, "shell", "--python", "-T", answer="print(sorted(n for n in dir() if n == 'of_this_test' or n == 'app'))"
+    )
     assert result.exit_code == 0 and "['app']" in result.output
 
 

@@ -16,8 +16,9 @@ from umbel.backends.redis import RedisBackend
 from umbel.brokers.base import Action, Consumer, Options, Settlement
 from umbel.brokers.redis import RedisBroker
 from umbel.brokers.redis.consumer import RedisConsumer
+from umbel.brokers.redis.link import Script
 from umbel.brokers.redis.publisher import Publisher
-from umbel.brokers.redis.scripts import PUSH
+from umbel.brokers.redis.scripts import PUBLISH, PUSH
 from umbel.message import Headers, Message, encode_headers, format_moment, new_id
 from umbel.queues import Queue
 from workers import wait_for
@@ -203,9 +204,29 @@ def test_scripts_are_loaded_again(broker: RedisBroker, consume: Callable[..., Co
 
 def test_a_publication_repeated_is_not_sent_twice(broker: RedisBroker, client: Any) -> None:
     publisher = Publisher("umbel.publisher.test")
-    for number in (1, 1, 2, 1, 2):
-        broker.links.run(PUSH, (publisher.key, number, "work", b"x"))
+    ran = [broker.links.run(PUSH, (publisher.key, number, 1, "work", b"x")) for number in (1, 1, 2, 1, 2)]
+    assert ran == [1, 0, 1, 0, 0]
     assert client.llen("work") == 2
+
+
+def test_no_call_of_a_publication_is_run_before_the_one_that_precedes_it(broker: RedisBroker, client: Any) -> None:
+    calls = [(3, 2), (2, 2), (4, 2), (3, 2), (3, 2), (4, 2), (7, 7)]
+    ran = [broker.links.run(PUSH, ("umbel.publisher.test", *numbers, "work", b"x")) for numbers in calls]
+    assert ran == [2, 1, 2, 1, 0, 1, 1]
+    assert client.llen("work") == 4
+
+
+@pytest.mark.parametrize("known", [PUSH, PUBLISH])
+def test_a_publication_is_whole_when_the_server_knows_one_script_of_two(
+    broker: RedisBroker, client: Any, known: Script
+) -> None:
+    client.script_flush()
+    client.script_load(known.text)
+    soon = time.time() + 60
+    broker.publish([message("later", eta=soon), message("plain"), message("urgent", priority=9)])
+    broker.publish([message("plain too")])
+    assert sorted(found.id for found in broker.peek("work")) == ["plain", "plain too", "urgent"]
+    assert broker.size("work").delayed == 1
 
 
 def test_settlement_with_result_and_counted_delivery(
@@ -228,8 +249,9 @@ def test_settlement_with_result_and_counted_delivery(
 def test_compressed_results_are_left_to_the_backend(broker: RedisBroker, url: str) -> None:
     from umbel.backends.base import Options as BackendOptions
 
+    server, _, database = url.rpartition("/")
     assert not broker.stores_results_of(RedisBackend(url, BackendOptions(compression="gzip")))
-    assert not broker.stores_results_of(RedisBackend(url.rpartition("/")[0] + "/15"))
+    assert not broker.stores_results_of(RedisBackend(f"{server}/{(int(database) + 1) % 16}"))
 
 
 def test_waits_use_one_connection_again_and_leave_no_subscription(url: str, client: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import threading
 from typing import Any
@@ -46,11 +45,10 @@ def test_nothing_is_connected_started_or_left_open(
     url = backend.format(directory=tmp_path) if backend else None
     app = Umbel("cold", broker="memory://", backend=url, set_as_current=False)
     assert app.backend is not None
-    gc.collect()  # what earlier tests left closes its files now
     files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
     warm_up(app)
     assert len(runs) == 10
-    assert len(os.listdir("/proc/self/fd")) == files
+    assert len(os.listdir("/proc/self/fd")) <= files, "garbage of earlier tests may be collected meanwhile"
     assert threading.active_count() == threads
     assert current_request() is None
     assert "umbel.warm_up" not in app.tasks

@@ -85,26 +85,27 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def _ending_signals() -> Generator[Callable[[], None]]:
     """The first of the signals that ask to end raises KeyboardInterrupt, unless the function that this yields was
     called before; nobody hears those that follow, after the block neither when it was interrupted."""
-    armed = True
+    armed, interrupted = True, False
 
     def disarm() -> None:
         nonlocal armed
         armed = False
 
     def interrupt(number: int, frame: object) -> None:
+        nonlocal interrupted
         if armed:
             disarm()
+            interrupted = True
             raise KeyboardInterrupt
 
     before = {number: signal.signal(number, interrupt) for number in _ENDING}
     try:
         yield disarm
-    except KeyboardInterrupt:
-        before = dict.fromkeys(before, signal.SIG_IGN)
-        raise
+        if interrupted:
+            raise KeyboardInterrupt  # it was raised where errors are only reported, in a finalizer for example
     finally:
         for number, previous in before.items():
-            signal.signal(number, previous)
+            signal.signal(number, signal.SIG_IGN if interrupted else previous)
 
 
 class _Run:

@@ -26,7 +26,10 @@ _READ_EVERY = 0.5
 
 
 class Signals(StartStopStep):
-    """TERM and INT: warm shutdown, cold when it has begun already; QUIT: cold. Heard until the end."""
+    """TERM and INT: warm shutdown, cold when it has begun already; QUIT: cold. Heard until the end.
+
+    Then the process ends by itself, with its own exit code, which a late signal must not take from it.
+    """
 
     blueprint = "worker"
     requests = {signal.SIGTERM: Shutdown.WARM, signal.SIGINT: Shutdown.WARM, signal.SIGQUIT: Shutdown.COLD}
@@ -41,6 +44,12 @@ class Signals(StartStopStep):
             requests[signal.SIGTERM] = Shutdown.COLD
         for number, request in requests.items():
             loop.add_signal_handler(number, worker.on_signal, request, number)
+
+    async def shutdown(self, worker: Worker) -> None:
+        loop = asyncio.get_running_loop()
+        for number in self.requests:
+            if loop.remove_signal_handler(number):
+                signal.signal(number, signal.SIG_IGN)
 
 
 class Health(StartStopStep):

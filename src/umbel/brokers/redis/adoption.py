@@ -59,7 +59,7 @@ class Landed(Struct, eq=False):
         consumers, _, held, id = self.lease.head
         self.asked = True
         arguments = [consumers, held, id, len(self.adopted) // 3, *self.adopted, *self.given_back]
-        return Call(ADOPT, ADOPT.pack(arguments))
+        return Call(ADOPT, arguments)
 
 
 class Adoption:
@@ -103,7 +103,7 @@ class Adoption:
         """Where the server cannot be told, ``finish`` tells it; it may have heard of it all the same."""
         try:
             call.link = self._links.take()
-            call.link.send(b"".join((*call.before, call.adopt().command)))
+            call.link.send(b"".join((*call.before, call.adopt().pack())))
         except OperationalError as error:
             logger.debug("what landed is adopted later: %s", error)
             wakes.reset()
@@ -125,9 +125,9 @@ class Adoption:
         before = call.before if link is not None else ()
         if link is None:
             link = self._links.take()
-            link.send(adopt.command)
+            link.send(adopt.pack())
         try:
-            link.finish((adopt,), before=len(before))
+            link.answer(adopt, before=len(before))
             self._landed = None
         finally:
             self._links.give(link, generation)

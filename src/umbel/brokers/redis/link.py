@@ -13,8 +13,10 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
+
+from msgspec import Struct
 
 from umbel.brokers.polling import new_poll
 from umbel.brokers.redis.server import Server
@@ -49,9 +51,21 @@ _NOT_YET = frozenset({"SSLWantReadError", "SSLWantWriteError"})
 _BUFFER = 1 << 16
 _IDLE = 1.0
 _PASSING = frozenset(
-    {"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS", "UNBLOCKED", "MISCONF"}
+    {
+        "LOADING",
+        "READONLY",
+        "MASTERDOWN",
+        "CLUSTERDOWN",
+        "TRYAGAIN",
+        "BUSY",
+        "NOREPLICAS",
+        "UNBLOCKED",
+        "MISCONF",
+        "NOSCRIPT",
+    }
 )
-"""First words of refusals that pass: the server starts, fails over, runs a long script, cannot write its disk."""
+"""First words of refusals that pass: the server starts, fails over, runs a long script, cannot write its disk, or
+forgets a script that it was just told."""
 
 
 class Script:
@@ -66,11 +80,15 @@ class Script:
         return _pack((b"EVALSHA", self.sha, b"0", *arguments))
 
 
-class Call(NamedTuple):
-    """A packed call of a script."""
+class Call(Struct):
+    """A call of a script."""
 
     script: Script
-    command: bytes
+    arguments: Sequence[Any]
+
+    def pack(self) -> bytes:
+        """As it goes over the wire."""
+        return self.script.pack(self.arguments)
 
 
 def pack(*command: Any) -> bytes:
@@ -235,32 +253,28 @@ class Link:
 
         ``before`` are other commands to send first; their answers must be no refusals.
         """
-        call = Call(script, script.pack(arguments))
-        self.send(b"".join((*before, call.command)) if before else call.command, timeout)
-        return self.finish((call,), timeout, len(before))[0]
+        call = Call(script, arguments)
+        command = call.pack()
+        self.send(b"".join((*before, command)) if before else command, timeout)
+        return self.answer(call, timeout, len(before))
 
-    def finish(
-        self, calls: Sequence[Call], timeout: float = ANSWER_TIMEOUT, before: int = 0, eager: bool = False
-    ) -> list[Any]:
-        """The answers to ``calls``, which were sent after ``before`` other commands. Raises as ``call``; ``eager`` as
-        of ``read``."""
-        first = [self.read(timeout) for _ in range(before)]
-        replies = [self.read(timeout, eager) for _ in calls]
-        if refused := [number for number, reply in enumerate(replies) if isinstance(reply, ReplyError)]:
-            self._load_and_repeat(calls, replies, [number for number in refused if _is_unknown_script(replies[number])])
-        for reply in (*first, *replies) if refused or before else ():
+    def answer(self, call: Call, timeout: float = ANSWER_TIMEOUT, before: int = 0) -> Any:
+        """The answer to a call that was sent after ``before`` other commands; it is repeated when the server does not
+        know the script. Raises as ``call``."""
+        replies = [self.read(timeout) for _ in range(before + 1)]
+        if is_unknown_script(replies[-1]):
+            self.load([call.script])
+            self.send(call.pack(), timeout)
+            replies[-1] = self.read(timeout)
+        for reply in replies:
             if isinstance(reply, ReplyError):
                 raise_refusal(reply)
-        return replies
+        return replies[-1]
 
-    def _load_and_repeat(self, calls: Sequence[Call], replies: list[Any], unknown: list[int]) -> None:
-        """Run those calls again whose scripts the server did not know."""
-        for text in {calls[number].script.text for number in unknown}:
-            self.call(_pack((b"SCRIPT", b"LOAD", text)))
-        for number in unknown:
-            self.send(calls[number].command)
-        for number in unknown:
-            replies[number] = self.read()
+    def load(self, scripts: Iterable[Script]) -> None:
+        """Have the server know these scripts. Raises as ``call``."""
+        for script in scripts:
+            self.call(_pack((b"SCRIPT", b"LOAD", script.text)))
 
     def is_stale(self) -> bool:
         """Whether an idle connection was closed by the server, or has something in it that nobody asked for."""
@@ -282,8 +296,9 @@ class Link:
             self._socket.close()
 
 
-def _is_unknown_script(reply: ReplyError) -> bool:
-    return str(reply).startswith("NOSCRIPT")
+def is_unknown_script(reply: Any) -> bool:
+    """Whether a call was not run, because the server has forgotten the script, or never knew it."""
+    return isinstance(reply, ReplyError) and str(reply).startswith("NOSCRIPT")
 
 
 class Links:

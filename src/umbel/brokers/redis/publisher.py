@@ -18,12 +18,18 @@ from msgspec import Struct
 from umbel.brokers.base import Options
 from umbel.brokers.envelope import encode_envelope
 from umbel.brokers.redis.keys import SEPARATOR, UNIQUE, Keys, step_of
-from umbel.brokers.redis.link import Call, Links
+from umbel.brokers.redis.link import Call, Link, Links, is_unknown_script, raise_refusal
 from umbel.brokers.redis.scripts import PUBLISH, PUSH
 from umbel.brokers.routing import Binding, topic_matches
 from umbel.errors import OperationalError, PublishTimeout, UmbelError, UnroutableMessage
 from umbel.message import Message, new_id, now
 from umbel.queues import Queue
+
+_NUMBER = 1
+"""Where the arguments of a call have its number; after it comes that of the first call of its publication."""
+
+_TOO_EARLY = 2
+"""What a call returns that was not run because the one before it was not."""
 
 _CHUNK_COUNT = 500
 _CHUNK_BYTES = 1 << 20
@@ -53,19 +59,29 @@ class Place(Struct, gc=False):
 
 
 class _Commands:
-    """Calls that are made once and may be sent again. ``made``: those that were asked for so far."""
+    """Calls that are made once and may be sent again. ``made``: those that were asked for so far and are not known to
+    have been run; ``count``: how many were made in all."""
 
-    __slots__ = ("_rest", "made")
+    __slots__ = ("_rest", "count", "made")
 
     def __init__(self, made: list[Call], rest: Iterator[Call]) -> None:
         self.made = made
+        self.count = len(made)
         self._rest = rest
 
     def __iter__(self) -> Iterator[Call]:
         yield from self.made
         for call in self._rest:
             self.made.append(call)
+            self.count += 1
             yield call
+
+    def keep(self, undone: list[Call]) -> None:
+        """All others were run: the first of these need not wait for them."""
+        self.made = undone
+        for call in undone:
+            key, number, _, *rest = call.arguments
+            call.arguments = [key, number, undone[0].arguments[_NUMBER], *rest]
 
 
 class Publishing:
@@ -194,14 +210,14 @@ class Publishing:
                     return
                 except OperationalError as error:
                     self._registered.clear()
-                    if not commands.made:
+                    if not commands.count:
                         commands = self._calls(messages, publisher, deadline)
                     if time.monotonic() + pause >= deadline:
                         raise PublishTimeout(f"not sent within {timeout:g} s: {error}") from error
                     time.sleep(pause)
                     pause = min(_LONGEST_PAUSE, 2 * pause or _FIRST_PAUSE)
         finally:
-            publisher.number += len(commands.made)
+            publisher.number += commands.count
             self._publishers.append(publisher)
 
     def _send(self, commands: _Commands, deadline: float) -> None:
@@ -209,9 +225,13 @@ class Publishing:
         generation = links.generation
         link = links.take(max(0.001, deadline - time.monotonic()))
         try:
-            for call in commands:
-                link.send(call.command, max(0.001, deadline - time.monotonic()))
-            link.finish(commands.made, max(0.001, deadline - time.monotonic()), eager=True)
+            while True:
+                for call in commands:
+                    link.send(call.pack(), max(0.001, deadline - time.monotonic()))
+                replies = [link.read(max(0.001, deadline - time.monotonic()), eager=True) for _ in commands.made]
+                if all(type(reply) is int and reply != _TOO_EARLY for reply in replies):
+                    return
+                self._load_missing(link, commands, replies)
         except BaseException as error:
             if not isinstance(error, UmbelError):
                 link.close()
@@ -219,12 +239,25 @@ class Publishing:
         finally:
             links.give(link, generation)
 
+    def _load_missing(self, link: Link, commands: _Commands, replies: Sequence[Any]) -> None:
+        """Have the server know scripts that it did not: ``commands`` are then what is still to be run.
+
+        Raises OperationalError, BrokerError for other refusals.
+        """
+        answered = list(zip(commands.made, replies, strict=True))
+        unknown = {id(call): call.script for call, reply in answered if is_unknown_script(reply)}
+        for call, reply in answered:
+            if isinstance(reply, Exception) and id(call) not in unknown:
+                raise_refusal(reply)
+        link.load(dict.fromkeys(unknown.values()))
+        commands.keep([call for call, reply in answered if id(call) in unknown or reply == _TOO_EARLY])
+
     def _calls(self, messages: Sequence[Message], publisher: Publisher, deadline: float) -> _Commands:
         if len(messages) == 1:
             message = messages[0]
             if not message.exchange and message.queue in self._registered:
                 place = self._place(message, message.queue, encode_envelope(message), now())
-                call = _call_for(publisher.key, publisher.number + 1, place.kind, place.key, [place])
+                call = _call_for(publisher, publisher.number + 1, place.kind, place.key, [place])
                 return _Commands([call], iter(()))
         return _Commands([], self._commands(messages, publisher, deadline))
 
@@ -251,7 +284,7 @@ class Publishing:
             for (kind, key), members in groups.items():
                 for chunk in _chunks(members, 1 if kind == "p" else _CHUNK_COUNT):
                     number += 1
-                    yield _call_for(publisher.key, number, kind, key, chunk)
+                    yield _call_for(publisher, number, kind, key, chunk)
 
     # -- life --
 
@@ -297,13 +330,11 @@ def _chunks(places: list[Place], count: int) -> list[list[Place]]:
     return chunks
 
 
-def _call_for(publisher: str, number: int, kind: str, key: str, chunk: list[Place]) -> Call:
+def _call_for(publisher: Publisher, number: int, kind: str, key: str, chunk: list[Place]) -> Call:
+    head = [publisher.key, number, publisher.number + 1]
     if kind == "l":
-        return Call(PUSH, PUSH.pack((publisher, number, key, *[place.value for place in chunk])))
+        return Call(PUSH, [*head, key, *[place.value for place in chunk]])
     if kind == "z":
-        scored = [part for place in chunk for part in (place.score, place.value)]
-        return Call(PUBLISH, PUBLISH.pack((publisher, number, kind, key, *scored)))
-    values = [place.value for place in chunk]
-    if kind == "h":
-        return Call(PUBLISH, PUBLISH.pack((publisher, number, kind, key, chunk[0].channel, *values)))
-    return Call(PUBLISH, PUBLISH.pack((publisher, number, kind, key, *values)))
+        return Call(PUBLISH, [*head, kind, key, *[part for place in chunk for part in (place.score, place.value)]])
+    channel = [chunk[0].channel] if kind == "h" else []
+    return Call(PUBLISH, [*head, kind, key, *channel, *[place.value for place in chunk]])

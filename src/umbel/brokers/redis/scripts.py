@@ -20,36 +20,44 @@ local function delay(key, score, member)
 end
 """
 
-PUSH = Script(f"""
--- publisher key, its number of this publication, list key, then values. What every plain ``delay()`` calls: no more
--- than it needs.
--- Returns 0 when this publication was here before.
-local last = redis.call('SET', ARGV[1], ARGV[2], 'EX', {REMEMBERED}, 'GET')
-if last and tonumber(last) >= tonumber(ARGV[2]) then
-  redis.call('SET', ARGV[1], last, 'EX', {REMEMBERED})
-  return 0
+_ONCE = f"""
+local known = redis.call('SET', ARGV[1], ARGV[2], 'EX', {REMEMBERED}, 'GET')
+local last, number = tonumber(known or 0), tonumber(ARGV[2])
+if last >= number or (last ~= number - 1 and ARGV[2] ~= ARGV[3]) then
+  if known then
+    redis.call('SET', ARGV[1], known, 'EX', {REMEMBERED})
+  else
+    redis.call('DEL', ARGV[1])
+  end
+  return last >= number and 0 or 2
 end
-redis.call('LPUSH', ARGV[3], unpack(ARGV, 4))
+"""
+"""Publications begin with: publisher key, number of this call, number of the first call of its publication. They
+return 0 when this call was here before, 2 when the one before it was not."""
+
+PUSH = Script(
+    _ONCE
+    + """
+-- then list key, values. What every plain delay() calls: no more than it needs.
+redis.call('LPUSH', ARGV[4], unpack(ARGV, 5))
 return 1
-""")
+"""
+)
 
 PUBLISH = Script(
     _DELAY
-    + f"""
--- publisher key, its number of this publication, kind ('h' list and a hint, 'z' delayed, 'p' channel), key, then
--- (a channel and values; scores and members; one payload).
--- Returns 0 when this publication was here before.
-local last = redis.call('GET', ARGV[1])
-if last and tonumber(last) >= tonumber(ARGV[2]) then return 0 end
-redis.call('SET', ARGV[1], ARGV[2], 'EX', {REMEMBERED})
-local kind, key = ARGV[3], ARGV[4]
+    + _ONCE
+    + """
+-- then kind ('h' list and a hint, 'z' delayed, 'p' channel), key, and a channel and values; scores and members; one
+-- payload.
+local kind, key = ARGV[4], ARGV[5]
 if kind == 'h' then
-  redis.call('LPUSH', key, unpack(ARGV, 6))
-  redis.call('PUBLISH', ARGV[5], 'pushed')
+  redis.call('LPUSH', key, unpack(ARGV, 7))
+  redis.call('PUBLISH', ARGV[6], 'pushed')
 elseif kind == 'z' then
-  for pair = 5, #ARGV, 2 do delay(key, ARGV[pair], ARGV[pair + 1]) end
+  for pair = 6, #ARGV, 2 do delay(key, ARGV[pair], ARGV[pair + 1]) end
 else
-  redis.call('PUBLISH', key, ARGV[5])
+  redis.call('PUBLISH', key, ARGV[6])
 end
 return 1
 """
@@ -239,25 +247,40 @@ end
 """
 
 CHORD_PART = """
+-- What is known of chords within this call, by their base: ``done``, ``total``, how many have ``ended``, and whether
+-- the lifetime of their keys was looked at. A call may bring the ends of hundreds of members.
+local chords = {}
+
 -- Notes the end of a chord's member under Celery's keys; whether the chord is complete. With once, only the first time.
 -- 0 as the size: the sender has stored it.
 local function add_part(base, mark, index, payload, size, added, milliseconds, once)
-  local claim = redis.call('GET', base .. '.c')
-  if claim == 'done' then return false end
+  local chord = chords[base]
+  if not chord then
+    chord = {done = redis.call('GET', base .. '.c') == 'done'}
+    chords[base] = chord
+  end
+  if chord.done then return false end
   if redis.call('SADD', base .. '.d', mark) == 1 then
-    redis.call('ZADD', base .. '.j', index, payload)
+    local new = redis.call('ZADD', base .. '.j', index, payload)
+    if chord.ended then chord.ended = chord.ended + new end
     if added ~= '0' then redis.call('INCRBY', base .. '.t', added) end
-    if milliseconds ~= '0' and (added ~= '0' or redis.call('PTTL', base .. '.d') < 0.9 * milliseconds) then
-      for _, end_ in ipairs({'.j', '.d', '.t', '.s'}) do redis.call('PEXPIRE', base .. end_, milliseconds) end
+    if milliseconds ~= '0' and (added ~= '0' or not chord.dated) then
+      chord.dated = true
+      if added ~= '0' or redis.call('PTTL', base .. '.d') < 0.9 * milliseconds then
+        for _, end_ in ipairs({'.j', '.d', '.t', '.s'}) do redis.call('PEXPIRE', base .. end_, milliseconds) end
+      end
     end
   elseif once then
     return false
   end
-  local total = size
-  if total == '0' then total = redis.call('GET', base .. '.s') end
-  if not total then return false end
-  local ended = redis.call('ZCARD', base .. '.j')
-  return ended >= tonumber(total) and ended >= tonumber(total) + tonumber(redis.call('GET', base .. '.t') or 0)
+  chord.total = chord.total or (size == '0' and redis.call('GET', base .. '.s') or size)
+  if chord.total == '0' then
+    chord.total = nil
+    return false
+  end
+  chord.ended = chord.ended or redis.call('ZCARD', base .. '.j')
+  local ended, total = chord.ended, tonumber(chord.total)
+  return ended >= total and ended >= total + tonumber(redis.call('GET', base .. '.t') or 0)
 end
 
 -- Whether claimant may finish a chord: nobody else does.
