@@ -38,6 +38,7 @@ from umbel.brokers.amqp.topology import (
     bind_queue,
     declare_exchange,
     declare_queue,
+    has_exchange,
     is_quorum,
 )
 from umbel.queues import Exchange, Queue
@@ -48,7 +49,10 @@ LONGEST = 2**LEVELS - 1
 ANY_DELAY = "*." * LEVELS
 NO_SECONDS = "0." * LEVELS + "#"
 WAY_IN = "umbel_delayed"
+ALL_THERE = "umbel_delayed_ready"
+"""An exchange that is declared when everything else is there: who only publishes asks for this one first."""
 
+_LEVELS, _FRACTIONS = "levels", "fractions"
 LEVEL_QUEUES = [f"celery_delayed_{level}" for level in reversed(range(LEVELS))]
 FRACTION_QUEUES = [f"umbel_delayed_ms_{n}" for n in range(STEP, 1000, STEP)]
 
@@ -109,17 +113,28 @@ class Delays:
             self._once(f"queue {queue}", lambda channel: self._bind(channel, queue))
         seconds, milliseconds = split_delay(delay)
         key = delayed_key(seconds, target)
+        if (seconds and _LEVELS not in self._done) or (milliseconds and _FRACTIONS not in self._done):
+            self._look()
         if seconds:
-            self._once("levels", self._declare_levels)
+            self._once(_LEVELS, self._declare_levels)
         if not milliseconds:
             return WAY_IN, key
-        self._once("fractions", self._declare_fractions)
+        self._once(_FRACTIONS, self._declare_fractions)
         return f"umbel_delayed_ms_{milliseconds}", key
 
     def prepare(self) -> None:
         """Declare all delay queues now."""
-        self._once("levels", self._declare_levels)
-        self._once("fractions", self._declare_fractions)
+        self._once(_LEVELS, self._declare_levels)
+        self._once(_FRACTIONS, self._declare_fractions)
+        self._once(ALL_THERE, lambda channel: declare_exchange(channel, Exchange(ALL_THERE)))
+
+    def _look(self) -> None:
+        """Find out whether somebody has declared all delay queues."""
+        with self._channel(None) as channel:
+            there = has_exchange(channel, ALL_THERE)
+        if there:
+            with self._guard:
+                self._done |= {_LEVELS, _FRACTIONS}
 
     def serve_celery(self, queue: Queue, deadline: float | None = None) -> None:
         """Bind a quorum queue with another than a direct exchange as Celery's workers do, for Celery's clients.
@@ -134,7 +149,7 @@ class Delays:
             bind_exchange(channel, queue.exchange_name, DELAYED_DELIVERY, key)
             bind_queue(channel, queue.name, queue.exchange_name, key)
 
-        self._once("levels", self._declare_levels, deadline)
+        self._once(_LEVELS, self._declare_levels, deadline)
         self._once(f"celery {queue.name}", bind, deadline)
 
     def forget(self, queue: str = "") -> None:

@@ -102,6 +102,17 @@ def purge_queue(channel: Channel, name: str) -> int:
     return int(channel.call(purge).method.message_count)
 
 
+def has_exchange(channel: Channel, name: str) -> bool:
+    """Whether there is an exchange of this name. Afterwards the channel may be closed."""
+    try:
+        channel.call(lambda pika, done: pika.exchange_declare(name, passive=True, callback=done))
+    except Refused as refusal:
+        if refusal.code == NOT_FOUND:
+            return False
+        raise
+    return True
+
+
 def ready_count(channel: Channel, name: str) -> int | None:
     """How many messages wait in a queue, None when there is none. Afterwards the channel may be closed."""
     try:
