@@ -50,7 +50,7 @@ def test_hold_ends_by_itself(broker: Broker, name: str) -> None:
     assert first.acquire()
     acquired = time.monotonic()
     wait_for(second.acquire, 5.0)
-    assert time.monotonic() - acquired >= 0.9
+    assert 0.9 <= time.monotonic() - acquired <= 2.1
     assert not first.renew()
     assert not first.acquire()
     first.release()
