@@ -228,7 +228,7 @@ def test_memory_alarm_makes_publish_fail_in_time_and_say_so(private_server: Call
         before = time.monotonic()
         with pytest.raises(PublishTimeout, match=r"blocks publishers.*memory"):
             broker.publish([make("q")], timeout=1.5)
-        assert time.monotonic() - before < 6.0
+        assert time.monotonic() - before < 3.0
         assert broker.size("q").ready >= 3, "administration goes on"
         with broker.consumer([Queue("q")], name="w@test") as consumer:
             ack(consumer, take(consumer, 3))
@@ -422,7 +422,7 @@ def test_purging_one_queue_leaves_the_delays_of_others(broker: AMQPBroker, queue
     with broker.consumer([queue, other], name="w@test") as consumer:
         (delivery,) = take(consumer, 1)
         assert delivery.message.body == b"7"
-        assert time.time() - eta >= -0.05
+        assert -0.05 <= time.time() - eta <= 0.5
         take_none(consumer, 0.5)
     broker.delete(other.name)
 

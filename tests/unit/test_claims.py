@@ -51,7 +51,7 @@ def test_nothing_is_granted_after_the_end() -> None:
     started = time.monotonic()
     assert claims.take() == 0
     assert claims.await_room(30.0) == 0
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 1
     claims.offer(5, idle=1, window=3)
     assert claims.take() == 0
 

@@ -100,7 +100,7 @@ def test_a_warm_shutdown_finishes_what_runs_and_gives_back_the_rest(alone: Alone
     wait_for(lambda: len(workers.ledger.begun()) == pool.size, TIMEOUT)
     began = time.monotonic()
     output = stop(worker)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 2.5
     assert "killed" not in output
     ended = workers.ledger.ended()
     assert len(ended) == pool.size
@@ -118,7 +118,7 @@ def test_a_cold_shutdown_gives_back_everything_at_once(alone: Alone, pool: PoolC
     wait_for(lambda: len(workers.ledger.begun()) == pool.size, TIMEOUT)
     began = time.monotonic()
     stop(worker, signal.SIGQUIT)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 3.0
     assert queued(tasks) == (pool.size + 20, 0)
     assert not workers.ledger.ended()
 
@@ -146,7 +146,7 @@ def test_a_second_signal_makes_a_warm_shutdown_cold(alone: Alone, pool: PoolCase
     wait_for(lambda: "warm shutdown" in worker.output(), TIMEOUT)
     began = time.monotonic()
     stop(worker)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 3.0
     assert queued(tasks) == (1, 0)
 
 
