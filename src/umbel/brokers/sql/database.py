@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -39,6 +40,10 @@ _DRIVERS: Mapping[str, tuple[Kind, str]] = {
     "mysql": ("mysql", "mysql+pymysql"),
     "mariadb": ("mysql", "mysql+pymysql"),
 }
+_NEXT_TRY = (0.0002, 0.002)
+"""Seconds between the tries of one who waits for another process to have written into SQLite's file, at least and at
+most. SQLite's own waits grow to a tenth of a second, in which a process that writes again and again is never met
+between two transactions, and does all the work."""
 _abandoned: list[Any] = []
 """Pools inherited by a forked child. Collecting them would end the parent's sessions, so they are kept."""
 
@@ -77,6 +82,7 @@ class Link:
         self._discarded = False
         self._inside = database.inside
         self._limit = database.patience
+        self._is_file = database.kind == "sqlite"
         self.driver: Any = pooled.driver_connection
         self._cursor: Any = self.driver.cursor(binary=True) if database.kind == "postgresql" else self.driver.cursor()
         if database.kind == "postgresql":
@@ -86,35 +92,45 @@ class Link:
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> int:
         """Execute one statement; how many rows it touched."""
-        try:
-            with self._inside:
-                self._cursor.execute(sql, values)
-        except Exception as error:
-            raise self.database.fault(error) from error
+        self._driven(lambda: self._cursor.execute(sql, values))
         return self._cursor.rowcount
 
     def run_each(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
         """Execute one statement for each row; how many rows were touched in all."""
-        try:
-            with self._inside:
-                self._cursor.executemany(sql, rows)
-        except Exception as error:
-            raise self.database.fault(error) from error
+        self._driven(lambda: self._cursor.executemany(sql, rows))
         return self._cursor.rowcount
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Execute one statement; all rows that it returns."""
-        try:
-            with self._inside:
-                self._cursor.execute(sql, values)
-                return self._cursor.fetchall()
-        except Exception as error:
-            raise self.database.fault(error) from error
+
+        def fetch() -> list[Any]:
+            self._cursor.execute(sql, values)
+            return self._cursor.fetchall()
+
+        return self._driven(fetch)
 
     def value(self, sql: str, values: Sequence[Any] = ()) -> Any:
         """The first column of the first row, None when there is none."""
         found = self.rows(sql, values)
         return found[0][0] if found else None
+
+    def _driven(self, call: Callable[[], T]) -> T:
+        """What a call of the driver gives. On SQLite it waits here until other processes have written, as long as the
+        link is bound to."""
+        deadline = 0.0
+        while True:
+            try:
+                with self._inside:
+                    return call()
+            except Exception as error:
+                fault = self.database.fault(error)
+                if not self._is_file or not isinstance(fault, Conflict) or self.driver.in_transaction:
+                    raise fault from error
+                moment = time.monotonic()
+                deadline = deadline or moment + self._limit
+                if moment >= deadline:
+                    raise fault from error
+            time.sleep(random.uniform(*_NEXT_TRY))
 
     @contextmanager
     def transaction(self) -> Generator[None]:
@@ -157,11 +173,9 @@ class Link:
             return
         self._limit = limit
         wait = limit if limit < self.database.patience else limit + GRACE
-        if self.database.kind == "sqlite":
-            self.run(f"PRAGMA busy_timeout={int(limit * 1000)}")
-        elif self.database.kind == "postgresql":
+        if self.database.kind == "postgresql":
             self.driver.patience = wait
-        else:
+        elif self.database.kind == "mysql":
             self.driver._read_timeout = self.driver._write_timeout = wait
 
 
