@@ -17,6 +17,8 @@ import pytest
 import services
 from services import PrivateServer
 
+pytest_plugins = ["stalls"]
+
 CHAOS = Path(__file__).parent / "chaos"
 
 

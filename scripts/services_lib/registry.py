@@ -13,7 +13,7 @@ from .state import Record, State
 
 PROJECT = Path(__file__).resolve().parents[2]
 
-DATA = "UMBEL_SERVICES_DATA"
+DATA = "UMBEL_TEST_DATA"
 """The variable with the directory for the data of servers that are started; `.services/` of the checkout without it."""
 
 

@@ -13,10 +13,10 @@ import psycopg
 import pymysql
 import pytest
 import redis
+from services_lib import memory
 
 import services
 from services import PrivateServer
-from services_lib import memory
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -196,7 +196,7 @@ def test_servers_have_their_data_where_they_are_told(
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
         data = Path(directory) / "data"
-        monkeypatch.setenv("UMBEL_SERVICES_DATA", str(data))
+        monkeypatch.setenv("UMBEL_TEST_DATA", str(data))
         server = private_server(name)
         monkeypatch.undo()
         assert server.home.parent == data
@@ -211,7 +211,7 @@ def test_postgresql_is_not_put_where_its_user_cannot_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, private_server: Servers
 ) -> None:
     tmp_path.chmod(0o700)
-    monkeypatch.setenv("UMBEL_SERVICES_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("UMBEL_TEST_DATA", str(tmp_path / "data"))
     server = private_server("postgresql")
     assert (server.home.parent == tmp_path / "data") == (os.geteuid() != 0)
     server.discard()
