@@ -42,8 +42,12 @@ _DRIVERS: Mapping[str, tuple[Kind, str]] = {
 }
 _NEXT_TRY = (0.0002, 0.002)
 """Seconds between the tries of one who waits for another process to have written into SQLite's file, at least and at
-most. SQLite's own waits grow to a tenth of a second, in which a process that writes again and again is never met
-between two transactions, and does all the work."""
+most. SQLite's own waits grow to a tenth of a second; a process that writes again and again is then not met between two
+transactions for seconds, and does all the work."""
+_TURN = 0.1
+"""Seconds for which a process writes without a pause in which another one could begin."""
+_PAUSE = 0.0025
+"""Such a pause in seconds: longer than others wait between two tries."""
 _abandoned: list[Any] = []
 """Pools inherited by a forked child. Collecting them would end the parent's sessions, so they are kept."""
 
@@ -210,6 +214,8 @@ class Database:
         self._engine: Engine | None = None
         self._guard = threading.Lock()
         self._writer = threading.Lock()
+        self._turn_began = self._written = 0.0
+        """When this process last began to write after a pause, and when it last ended (monotonic seconds)."""
 
     @property
     def engine(self) -> Engine:
@@ -292,7 +298,7 @@ class Database:
 
     @contextmanager
     def writing(self, within: float) -> Generator[None]:
-        """Wait here for other threads, awake at once, rather than in SQLite's busy handler, which sleeps.
+        """Wait here for other threads, awake at once, rather than by trying again; and let other processes write.
 
         Raises OperationalError when there is no turn ``within`` that many seconds.
         """
@@ -302,9 +308,21 @@ class Database:
         if not self._writer.acquire(timeout=within):
             raise OperationalError(f"{self.shown}: no turn to write within {within:.3g} s")
         try:
+            self._make_way()
             yield
         finally:
+            self._written = time.monotonic()
             self._writer.release()
+
+    def _make_way(self) -> None:
+        """Pause for those who wait in other processes, when it is their turn."""
+        moment = time.monotonic()
+        if moment - self._written < _PAUSE:
+            if moment - self._turn_began < _TURN:
+                return
+            time.sleep(_PAUSE)
+            moment = time.monotonic()
+        self._turn_began = moment
 
     def fault(self, error: Exception) -> UmbelError:
         """``error`` of the driver as an error of Umbel."""
