@@ -59,7 +59,8 @@ class Reports:
                 report, fault = None, f"the outcome of the task cannot be read: {error}"
             job = self._dispatcher.finish(executor, number, report.runtime if report is not None else None)
             if job is not None:
-                self._sentences.pop(number, None)
+                if self._sentences:
+                    self._sentences.pop(number, None)
                 settlement = work.conclude(job, report or self._unreadable(job, fault))
                 if settlement is not None and settlement.publish and not executor.stopping:
                     self._on_sending(settlement, executor.open - len(executor.jobs))
