@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from umbel.codecs import loads
@@ -71,16 +72,15 @@ def _check_calls(embed: dict[str, Any]) -> None:
     Of error callbacks only that they are a list: one that cannot be called is logged, and the others are.
     """
     chord = embed.get("chord")
-    if chord is not None and not _is_call(chord):
+    if chord is not None and not _are_calls((chord,)):
         raise InvalidTaskError("chord of a task message are not calls of tasks")
     for name in ("callbacks", "errbacks", "chain"):
         calls = embed.get(name)
         if calls is None:
             continue
-        well = isinstance(calls, (list, tuple)) and (name == "errbacks" or all(map(_is_call, cast("list[Any]", calls))))
-        if not well:
+        if not isinstance(calls, (list, tuple)) or not (name == "errbacks" or _are_calls(cast("list[Any]", calls))):
             raise InvalidTaskError(f"{name} of a task message are not calls of tasks")
 
 
-def _is_call(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(cast("dict[str, Any]", value).get("task"), str)
+def _are_calls(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, _dict) and isinstance(value.get("task"), str) for value in values)

@@ -45,7 +45,8 @@ class LoopGuard(ThreadGuard):
     _timer: asyncio.TimerHandle | None = None
 
     def begin(self, number: int, soft: float | None) -> None:
-        super().begin(number, soft)
+        """Without a lock: who may ask for the end of a task does so in the loop, as this does."""
+        self.soft, self.ended, self.number, self._due = soft, False, number, None
         if soft is not None:
             self._timer = asyncio.get_running_loop().call_later(soft, self.on_soft_limit, number)
 
@@ -58,8 +59,7 @@ class LoopGuard(ThreadGuard):
         return coroutine
 
     def finish(self) -> None:
-        super().finish()
-        self._cancel = None
+        self.number, self._cancel = 0, None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
