@@ -49,9 +49,9 @@ class Template:
         arguments and keywords."""
         self._levels: int = app.conf.task_repr_maxlevels
         self._conf = app.conf
-        self._limit: int = app.conf.message_max_bytes
         self._sample = sample
         self._embed = sample.body[len(_NO_ARGUMENTS) :]
+        self._bare = sample.body, b'"()"', b'"{}"'
         parts: list[bytes] = []
         rest = sample.headers
         for place in places:
@@ -72,20 +72,16 @@ class Template:
         self, args: Sequence[Any], kwargs: Mapping[str, Any], task_id: str, index: int, reply_to: str | None
     ) -> Message:
         """One of them. Raises EncodeError, MessageTooLarge."""
-        sample, levels = self._sample, self._levels
-        body = dumps((args, kwargs), "json").body[:-1] + self._embed
-        if len(body) > self._limit:
-            check_size(self._conf, sample.task, body)
+        sample = self._sample
+        body, shown, named = self._bare if args == () and not kwargs else self._with(args, kwargs)
         own = root = _written(task_id)
         above = b"null"
         parent = sending_task()
         if parent is not None:
             root, above = _written(parent.root_id or parent.id), _written(parent.id)
         headers = (
-            *(self._to_id, own, self._to_index, b"%d" % index if self._grouped else b""),
-            *(self._to_root, root, self._to_parent, above),
-            *(self._to_args, _written(safe_repr(args, 1024, levels))),
-            *(self._to_kwargs, _written(safe_repr(kwargs, 1024, levels)) if kwargs else b'"{}"', self._rest),
+            *(self._to_id, own, self._to_index, b"%d" % index if self._grouped else b"", self._to_root, root),
+            *(self._to_parent, above, self._to_args, shown, self._to_kwargs, named, self._rest),
         )
         return Message(
             id=task_id,
@@ -104,6 +100,14 @@ class Template:
             routing_key=sample.routing_key,
             delivery_mode=sample.delivery_mode,
         )
+
+    def _with(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[bytes, bytes, bytes]:
+        """The body with these arguments, and how they are shown."""
+        body = dumps((args, kwargs), "json").body[:-1] + self._embed
+        check_size(self._conf, self._sample.task, body)
+        levels = self._levels
+        shown = _written(safe_repr(args, 1024, levels))
+        return body, shown, _written(safe_repr(kwargs, 1024, levels)) if kwargs else b'"{}"'
 
 
 def template_of(
