@@ -21,7 +21,7 @@ end
 """
 
 _ONCE = f"""
-local known = redis.call('SET', ARGV[1], ARGV[2], 'EX', {REMEMBERED}, 'GET')
+local known = redis.call('SET', ARGV[1], ARGV[2], 'EX', '{REMEMBERED}', 'GET')
 local last, number = tonumber(known or 0), tonumber(ARGV[2])
 if last >= number or (last ~= number - 1 and ARGV[2] ~= ARGV[3]) then
   if known then
