@@ -156,8 +156,7 @@ class Templates:
             return prepare(self._app, name, args, kwargs, options, task)
         args = () if args is None else args
         kwargs = NO_KWARGS if kwargs is None else kwargs
-        if type(args) is not tuple or type(kwargs) is not dict:
-            check_arguments(args, kwargs)
+        check_arguments(args, kwargs)
         return template.message(args, kwargs, new_id(), 0, self._app.reply_address())
 
     def _find(self, name: str, options: Mapping[str, Any], task: Task[..., Any] | None) -> Template | None:
