@@ -44,6 +44,8 @@ logger = logging.getLogger("umbel.brokers.amqp")
 _ROUND_TRIP = 0.005
 """Seconds that ``settle`` waits at most until the broker has seen its acknowledgements. Whoever settles has other
 things to do, which may be what others wait for, and a loaded server takes many times as long."""
+_PROVEN = 0.02
+"""Seconds after an answer of the broker in which it is not asked for another."""
 _PROOF = 2.0
 """Seconds that ``renew`` and ``close`` wait at most for the proof that the connection is alive."""
 _MOST_MEANWHILE = 128
@@ -245,8 +247,13 @@ class AMQPConsumer(Consumer):
                 if want > 0 and not self._lost and not self._closed:
                     self._intake.ask(want)
                 if tags or want > 0:
-                    self._intake.question()
-                    self._unproven.add(self._intake.questions, self._intake.answered, ours, settled.stale)
+                    asked = want > 0 or self._intake.proven_before(_PROVEN)
+                    if asked:
+                        self._intake.question()
+                    else:
+                        self._intake.flush()
+                    question = self._intake.questions + (not asked)
+                    self._unproven.add(question, self._intake.answered, ours, settled.stale)
         if failure is not None:
             raise failure
         if want > 0 and self._intake is None and not self._closed and not self._lost:
