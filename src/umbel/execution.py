@@ -74,7 +74,8 @@ def execute(
     token = push_request(request)
     started = perf_counter()
     try:
-        _begin(app, task, plan, request)
+        if task_prerun.receivers or task.track_started or plan.before_start is not None:
+            _begin(app, task, plan, request)
         value = (
             plan.call(*args, **kwargs) if guard is None or plan.is_coroutine else guard.call(plan.call, args, kwargs)
         )
@@ -102,7 +103,8 @@ async def execute_async(
     token = push_request(request)
     started = perf_counter()
     try:
-        _begin(app, task, plan, request)
+        if task_prerun.receivers or task.track_started or plan.before_start is not None:
+            _begin(app, task, plan, request)
         value = plan.call(*args, **kwargs)
         if plan.is_coroutine or type(value) is CoroutineType:
             coroutine = cast("Coroutine[Any, Any, Any]", value)
@@ -176,9 +178,9 @@ def execute_message(
     is not known here is parked.
     """
     call = _call_of(app, message, hostname, redelivered, deliveries, report)
-    if type(call) is Outcome:
+    if isinstance(call, Outcome):
         return call
-    task, request, args, kwargs = cast("Call", call)
+    task, request, args, kwargs = call
     if task.unique:
         free_at_start(task, message)
     return execute(app, task, request, args, kwargs, run_coroutine=run_coroutine, guard=guard)
@@ -200,9 +202,9 @@ async def execute_message_async(
     A task whose asyncio task is cancelled ends as FAILURE. Raises TaskEnded as ``execute_message`` does.
     """
     call = _call_of(app, message, hostname, redelivered, deliveries, report)
-    if type(call) is Outcome:
+    if isinstance(call, Outcome):
         return call
-    task, request, args, kwargs = cast("Call", call)
+    task, request, args, kwargs = call
     plan = plan_of(task)
     if not plan.is_coroutine:
 

@@ -54,13 +54,13 @@ def milliseconds_of(seconds: float) -> int:
     return max(1, int(seconds * 1000)) if seconds > 0 else 0
 
 
-class _Document(Struct):
+class _Document(Struct, gc=False):
     """The usual result document, in Celery's field order."""
 
     status: str
-    result: Raw
+    result: Any
     traceback: str | None
-    children: Raw
+    children: Any
     date_done: str | None
     group_id: str | UnsetType
     parent_id: str | UnsetType
@@ -69,8 +69,6 @@ class _Document(Struct):
 
 _encode = msgspec.json.Encoder().encode
 _SCALARS = frozenset({type(None), bool, int})
-_EMPTY = Raw(b"[]")
-_NONE = Raw(b"null")
 
 
 def encode_result(meta: Meta, options: Options) -> bytes:
@@ -83,9 +81,9 @@ def encode_result(meta: Meta, options: Options) -> bytes:
     children = meta.children
     document = _Document(
         meta.status,
-        Raw(_encode(meta.result) if type(meta.result) in _SCALARS else dumps(meta.result, "json").body),
+        meta.result if type(meta.result) in _SCALARS else Raw(dumps(meta.result, "json").body),
         meta.traceback,
-        (Raw(dumps(children, "json").body) if children else _NONE if children is None else _EMPTY),
+        Raw(dumps(children, "json").body) if children else children,
         meta.date_done,
         UNSET if meta.group_id is None else meta.group_id,
         UNSET if meta.parent_id is None else meta.parent_id,

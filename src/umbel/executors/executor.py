@@ -44,7 +44,7 @@ class Executor:
         self._number = 0
 
     def run(self) -> None:
-        end, board, slot, pid = self.end, self.board, self.slot, os.getpid()
+        end, board, slot, forks = self.end, self.board, self.slot, forks_behind()
         own = self.guard = self.guard or guard_of_this_thread()
         always = own.always
         while True:
@@ -60,23 +60,24 @@ class Executor:
             if guard is not None:
                 guard.begin(number, assignment.soft)
             board.begin(slot, number)
+            message = assignment.message
             try:
                 outcome = execute_message(
                     self.app,
-                    assignment.message,
+                    message,
                     hostname=self.hostname,
-                    redelivered=assignment.message.redelivered or assignment.deliveries > 0,
+                    redelivered=message.redelivered or assignment.deliveries > 0,
                     deliveries=assignment.deliveries,
                     report=self._report,
                     guard=guard,
                 )
             except TaskEnded:
                 outcome = None
-            if os.getpid() != pid:
+            if forks_behind() != forks:
                 os._exit(0)  # a child that the task forked came back from it: it is no executor
             if guard is not None:
                 guard.finish()
-            report = packets.encode_ended(number) if outcome is None else packets.encode_report(number, packed(outcome))
+            report = report_of(number, outcome)
             board.end(slot)
             end.send(report)
 
@@ -94,6 +95,15 @@ class Executor:
         return self.board.lease_number == number
 
 
+def report_of(number: int, outcome: Outcome | None) -> bytes:
+    """The packet by which the supervisor is told how task ``number`` ended; None: by force, as it has asked."""
+    if outcome is None:
+        return packets.encode_ended(number)
+    if outcome.state == "SUCCESS" and not (outcome.publish or outcome.parts or outcome.closes):
+        return packets.encode_success(number, outcome.runtime, outcome.result)
+    return packets.encode_report(number, packed(outcome))
+
+
 def packed(outcome: Outcome) -> packets.Report:
     """What the supervisor is told of an outcome."""
     return packets.Report(
@@ -101,7 +111,7 @@ def packed(outcome: Outcome) -> packets.Report:
         outcome.runtime,
         outcome.result,
         outcome.publish,
-        outcome.action.value,
+        outcome.action._value_,
         outcome.delay,
         _encodable(outcome.reason),
         _encodable(outcome.error_repr),
@@ -109,6 +119,23 @@ def packed(outcome: Outcome) -> packets.Report:
         outcome.parts,
         outcome.closes,
     )
+
+
+_forks = 0
+
+
+def forks_behind() -> int:
+    """How many forks of Python lie between this process and the first one: changes in a child only. To ask it is
+    cheaper than to ask the system for the number of the process."""
+    return _forks
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
 
 
 def _encodable(text: str) -> str:

@@ -103,6 +103,11 @@ def decode_retiring(packet: bytes) -> str:
     return packet[_HEAD_SIZE:].decode()
 
 
+def encode_success(number: int, runtime: float, result: Result | None) -> bytes:
+    """Report of a task that succeeded, and after which nothing is to be sent: the first fields of a ``Report``."""
+    return _HEAD.pack(number, OUTCOME) + _encoder.encode(("SUCCESS", runtime, result))
+
+
 def encode_report(number: int, report: Report) -> bytes:
     return _HEAD.pack(number, OUTCOME) + _encoder.encode(report)
 

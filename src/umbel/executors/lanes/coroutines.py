@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from umbel.execution import execute_message_async
 from umbel.executors import packets
 from umbel.executors.channel import PollableEnd
-from umbel.executors.executor import LEASE_POLL, packed
+from umbel.executors.executor import LEASE_POLL, forks_behind, report_of
 from umbel.executors.interrupts import ThreadGuard, heard, open_bell_end
 from umbel.executors.lanes.base import Lanes, Station
 from umbel.executors.lanes.blocking import BlockingWatch
@@ -45,7 +45,8 @@ class LoopGuard(ThreadGuard):
     _timer: asyncio.TimerHandle | None = None
 
     def begin(self, number: int, soft: float | None) -> None:
-        super().begin(number, soft)
+        """Without a lock: who may ask for the end of a task does so in the loop, as this does."""
+        self.soft, self.ended, self.number, self._due = soft, False, number, None
         if soft is not None:
             self._timer = asyncio.get_running_loop().call_later(soft, self.on_soft_limit, number)
 
@@ -58,8 +59,7 @@ class LoopGuard(ThreadGuard):
         return coroutine
 
     def finish(self) -> None:
-        super().finish()
-        self._cancel = None
+        self.number, self._cancel = 0, None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -81,11 +81,12 @@ class AsyncioLanes(Lanes):
         self._guards = {slot: LoopGuard() for slot in self._free}
         self._running: dict[asyncio.Task[None], int] = {}
         self._messages: dict[int, Message] = {}
+        self._numbers: dict[int, int] = {}
         self._unsent: list[bytes] = []
         self._writing = False
         self._listening = False
         self._stopping = False
-        self._pid = os.getpid()
+        self._forks = forks_behind()
 
     def run(self) -> None:
         with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -126,32 +127,33 @@ class AsyncioLanes(Lanes):
         if on is not self._listening:
             self._listening = on
             if on:
-                self._loop.add_reader(self._end.fileno(), self._take)
+                self._context.copy().run(self._loop.add_reader, self._end.fileno(), self._take)
             else:
                 self._loop.remove_reader(self._end.fileno())
 
     def _begin(self, packet: bytes) -> None:
         slot = self._free.pop()
-        task = self._loop.create_task(self._run(slot, packet), context=self._context.copy())
+        number = self._numbers[slot] = packets.number_of(packet)
+        task = self._loop.create_task(self._run(slot, number, packet), context=self._context.copy())
         self._running[task] = slot
-        task.add_done_callback(partial(self._on_done, packets.number_of(packet)))
+        task.add_done_callback(self._on_broken_off, context=self._context)
 
-    async def _run(self, slot: int, packet: bytes) -> None:
-        number, board = packets.number_of(packet), self.station.board
+    async def _run(self, slot: int, number: int, packet: bytes) -> None:
+        board = self.station.board
         if not board.lease_is_good() and not await self._await_lease():
-            self._send(packets.encode_refused(number))
+            self._leave(slot, packets.encode_refused(number))
             return
         assignment = packets.decode_task(packet)
-        self._messages[slot] = assignment.message
+        message = self._messages[slot] = assignment.message
         guard = self._guards[slot]
         guard.begin(number, assignment.soft)
         board.begin(slot, number)
         try:
             outcome = await execute_message_async(
                 self.station.app,
-                assignment.message,
+                message,
                 hostname=self.station.hostname,
-                redelivered=assignment.message.redelivered or assignment.deliveries > 0,
+                redelivered=message.redelivered or assignment.deliveries > 0,
                 deliveries=assignment.deliveries,
                 report=partial(self._report, number),
                 in_thread=self._in_thread,
@@ -159,24 +161,36 @@ class AsyncioLanes(Lanes):
             )
         except TaskEnded:
             outcome = None
-        if os.getpid() != self._pid:
+        if forks_behind() != self._forks:
             os._exit(0)  # a child that the task forked came back from it: it is no executor
         guard.finish()
-        report = packets.encode_ended(number) if outcome is None else packets.encode_report(number, packed(outcome))
+        report = report_of(number, outcome)
         board.end(slot)
-        self._send(report)
+        self._leave(slot, report)
 
-    def _on_done(self, number: int, task: asyncio.Task[None]) -> None:
-        self._free.append(self._running.pop(task))
-        if task.cancelled():
-            self._send(packets.encode_refused(number))  # by some other task, before this one ran
-        elif (error := task.exception()) is not None:
-            logger.critical("a lane failed, its process ends", exc_info=error)
-            os._exit(1)
-        if self._stopping:
-            self._end_if_done()
-        elif not self._listening:
+    def _leave(self, slot: int, report: bytes) -> None:
+        """The last that the task of a lane does: the next one begins in the next round of the loop, instead of after
+        the one in which it would be seen that this one is done."""
+        task = asyncio.current_task()
+        assert task is not None
+        del self._running[task]
+        self._clear(slot, report)
+        task.remove_done_callback(self._on_broken_off)
+
+    def _clear(self, slot: int, report: bytes) -> None:
+        self._send(report)
+        self._free.append(slot)
+        if not self._stopping and not self._listening:
             self._take()
+
+    def _on_broken_off(self, task: asyncio.Task[None]) -> None:
+        """A task of a lane is done and has not left it: it was cancelled by another one before it ran, or the lane has
+        failed."""
+        if not task.cancelled():
+            logger.critical("a lane failed, its process ends", exc_info=task.exception())
+            os._exit(1)
+        slot = self._running.pop(task)
+        self._clear(slot, packets.encode_refused(self._numbers[slot]))
 
     def _on_bell(self, bell: socket.socket) -> None:
         number = heard(bell.recv(16))

@@ -19,7 +19,8 @@ class FineSelector(selectors.EpollSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is not None and 0 < timeout < _LONGEST and self.fileno() < _SELECT_LIMIT:
-            select.select([self.fileno()], [], [], timeout)
+            if not select.select([self.fileno()], [], [], timeout)[0]:
+                return []
             timeout = 0
         return super().select(timeout)
 
