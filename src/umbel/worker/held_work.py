@@ -97,7 +97,7 @@ class HeldWork:
             report.publish,
             report.parts,
             report.closes,
-            trusting=True,
+            trusting=not (report.publish or report.parts),
         )
         ending.settlements.append(settlement)
         return settlement
