@@ -44,17 +44,16 @@ def main() -> int:
     plan = QUICK if options.quick else Plan()
     if options.runs:
         plan = replace(plan, runs=options.runs)
+    path = Path(options.json)
+    path.parent.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        report = _measure(figures, systems, plan, console)
+        report = _measure(figures, systems, plan, console, path)
     except KeyboardInterrupt:
-        console.print("interrupted; all that was started is ended", style="yellow")
+        console.print(f"interrupted; all that was started is ended, what was measured is in {path}", style="yellow")
         return 130
     show(report, console)
-    path = Path(options.json)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     console.print(f"raw figures: {path}", highlight=False)
     failed = [v for v in judge(report["figures"]) if v.passed is False]
     return 1 if failed or report["problems"] else 0
@@ -83,9 +82,13 @@ def _figures(names: list[str]) -> list[Figure]:
     return [figure for figure in FIGURES if not names or figure.name in names]
 
 
-def _measure(figures: Sequence[Figure], systems: Sequence[System], plan: Plan, console: Console) -> dict[str, Any]:
-    """Every figure, `plan.runs` rounds of it, every system once in each round."""
+def _measure(
+    figures: Sequence[Figure], systems: Sequence[System], plan: Plan, console: Console, path: Path
+) -> dict[str, Any]:
+    """Every figure, `plan.runs` rounds of it, every system once in each round; after each the report, so far, is
+    written to `path`."""
     load_before = os.getloadavg()[0]
+    report: dict[str, Any] = {}
     results: dict[str, dict[str, list[Values]]] = {}
     problems: dict[tuple[str, str], str] = {}
     with Scope() as scope:
@@ -108,13 +111,14 @@ def _measure(figures: Sequence[Figure], systems: Sequence[System], plan: Plan, c
                 if figure.measure_bare is not None:
                     table.setdefault(BARE, []).append(figure.measure_bare(bench))
                     _progress(console, figure, BARE, table, problems)
-        about = _about(servers, systems, load_before)
-    return {
-        "about": about,
-        "figures": {name: {s: runs for s, runs in table.items() if runs} for name, table in results.items()},
-        "problems": [{"figure": f, "system": s, "error": error} for (f, s), error in problems.items()],
-        "budgets": as_json(judge(results)),
-    }
+            report = {
+                "about": _about(servers, systems, load_before),
+                "figures": {name: {s: runs for s, runs in table.items() if runs} for name, table in results.items()},
+                "problems": [{"figure": f, "system": s, "error": error} for (f, s), error in problems.items()],
+                "budgets": as_json(judge(results)),
+            }
+            path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    return report
 
 
 def _progress(

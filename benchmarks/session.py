@@ -15,6 +15,8 @@ from benchmarks.registry import System
 from benchmarks.servers import Servers
 
 DRAIN_TIMEOUT = 180.0
+STALLED = 40.0
+"""Seconds without any task done after which a drain is given up."""
 STEADY_FROM = 0.05
 """Share of the tasks done when the clock of a drain starts: by then all of the worker's processes are up."""
 
@@ -87,15 +89,15 @@ class Session:
     def drain(self, count: int, task: str = "noop", first: str = "") -> Drain | None:
         """Enqueue `count` tasks, then start the worker and watch until so many are done; None if they were too few.
 
-        `first`: a task that is enqueued before them, once. Raises BenchmarkError when the worker ends or 180 s have
-        passed.
+        `first`: a task that is enqueued before them, once. Raises BenchmarkError when the worker ends, stalls, or is
+        not done in 180 s.
         """
         if first:
             self.client.ask("send_many", count=1, task=first)
         self.client.ask("send_many", count=count, task=task)
         interval = self.client.ask("watch", expected=count)
         worker = self.start_worker()
-        deadline = time.monotonic() + DRAIN_TIMEOUT
+        began = moved = time.monotonic()
         series: list[tuple[float, int]] = []
         steady = False
         cpu_before = 0.0
@@ -104,8 +106,10 @@ class Session:
             time.sleep(interval)
             if steady and not series:
                 cpu_before = worker.cpu_seconds()
-            done = self.client.ask("done")
+            before, done = done, self.client.ask("done")
             now = time.monotonic()
+            if done != before:
+                moved = now
             if steady:
                 series.append((now, done))
             elif done >= STEADY_FROM * count:
@@ -113,9 +117,9 @@ class Session:
                 worker.find()
             else:
                 worker.check()
-            if now > deadline:
+            if now > min(began + DRAIN_TIMEOUT, moved + STALLED):
                 tail = self.scope.log_tail(worker.log)
-                raise BenchmarkError(f"{done} of {count} tasks done in {DRAIN_TIMEOUT:.0f} s:\n{tail}")
+                raise BenchmarkError(f"{done} of {count} tasks done in {now - began:.0f} s:\n{tail}")
         worker.find()
         cpu = worker.cpu_seconds() - cpu_before
         return Drain(series, cpu) if len(series) > 1 else None

@@ -17,7 +17,13 @@ import pytest
 import services
 from services import PrivateServer
 
-CHAOS = Path(__file__).parent / "chaos"
+pytest_plugins = ["stalls"]
+
+TESTS = Path(__file__).parent
+CHAOS = TESTS / "chaos"
+WITH_PROCESSES = {CHAOS, TESTS / "conformance", TESTS / "e2e", TESTS / "interop"}
+STALL = 1.0
+"""Seconds for which the machine may not stand still where tests run workers and servers: leases and time-outs end."""
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +87,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if CHAOS in item.path.parents:
             item.add_marker("alone")
+        if WITH_PROCESSES & set(item.path.parents) and item.get_closest_marker("timed") is None:
+            item.add_marker(pytest.mark.timed(STALL))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

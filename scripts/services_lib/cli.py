@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from . import memory
 from .catalogue import PRIVATE, SERVERS, chosen, given_url, variable
 from .errors import NotReady, ServiceError
 from .install import install
 from .processes import Process
-from .registry import Registry
+from .registry import DATA, Registry
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/services",
-        description="Real servers for the tests, on free loopback ports, with their data in .services/.",
+        description="Real servers for the tests, on free loopback ports, with their data in .services/, or in the "
+        f"directory that the variable {DATA} names when they are started.",
         epilog=f"Services: {', '.join(SERVERS)}; all of them when none is named. "
         "A server whose variable UMBEL_TEST_<NAME>_URL is set is used as given, never started or stopped.",
     )
@@ -52,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     several(start)
     release = command("release", _release, "End the hold of a process and stop what nobody else wants.")
     release.add_argument("--for-pid", type=int, metavar="PID", required=True)
+    room = command("memory", _memory, "Make a directory in memory until the release of a process, and print its path.")
+    room.add_argument("--for-pid", type=int, metavar="PID", required=True)
     command("status", _status, "Show what is installed and what runs.")
     command("env", _env, "Print the variables with the URLs of what runs.")
     stop = command("stop", _stop, "Stop what was started, and delete its data.")
@@ -69,11 +73,7 @@ def _install(arguments: argparse.Namespace) -> int:
 
 
 def _start(arguments: argparse.Namespace) -> int:
-    holder = None
-    if arguments.for_pid is not None:
-        holder = Process.of(arguments.for_pid)
-        if holder is None:
-            raise ServiceError(f"there is no process {arguments.for_pid}")
+    holder = None if arguments.for_pid is None else _process(arguments.for_pid)
     registry = Registry()
     registry.sweep()
 
@@ -97,7 +97,27 @@ def _release(arguments: argparse.Namespace) -> int:
     holder = Process.of(arguments.for_pid)
     for key in registry.release(holder) if holder is not None else registry.sweep():
         _say(key, "stopped")
+    if holder is not None:
+        memory.release(holder)
+    memory.sweep()
     return 0
+
+
+def _memory(arguments: argparse.Namespace) -> int:
+    holder = _process(arguments.for_pid)
+    Registry().sweep()
+    directory = memory.make(holder)
+    if directory is None:
+        raise ServiceError(f"{memory.MEMORY} is not a file system in memory with {memory.ROOM >> 30} GiB of room")
+    print(directory)
+    return 0
+
+
+def _process(pid: int) -> Process:
+    found = Process.of(pid)
+    if found is None:
+        raise ServiceError(f"there is no process {pid}")
+    return found
 
 
 def _status(_arguments: argparse.Namespace) -> int:

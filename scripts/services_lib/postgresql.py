@@ -5,6 +5,7 @@ import pwd
 import shutil
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import tempfile
@@ -34,7 +35,11 @@ class PostgreSQL(Server):
     def make_home(cls, directory: Path) -> Path:
         if os.geteuid() != 0:
             return super().make_home(directory)
-        home = Path(tempfile.mkdtemp(prefix="umbel-postgresql-"))
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        if all(parent.stat().st_mode & stat.S_IXOTH for parent in directory.parents):
+            home = super().make_home(directory)
+        else:
+            home = Path(tempfile.mkdtemp(prefix="umbel-postgresql-"))
         home.chmod(0o755)
         return home
 

@@ -1,5 +1,6 @@
 """Starting, holding, restarting and stopping the servers of a checkout; safe from many processes at once."""
 
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,12 +13,16 @@ from .state import Record, State
 
 PROJECT = Path(__file__).resolve().parents[2]
 
+DATA = "UMBEL_TEST_DATA"
+"""The variable with the directory for the data of servers that are started; `.services/` of the checkout without it."""
+
 
 class Registry:
     """The servers of the checkout at `project`, recorded in its `.services/`."""
 
     def __init__(self, project: Path = PROJECT) -> None:
-        self.state = State(project / ".services")
+        records = project / ".services"
+        self.state = State(records, Path(os.environ.get(DATA) or records))
 
     def running(self, name: str) -> Record | None:
         """The shared server of that system when it runs, else None."""

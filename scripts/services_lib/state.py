@@ -39,16 +39,17 @@ class Record:
 
 
 class State:
-    """The records of one checkout, in `directory`."""
+    """The records of one checkout, in `directory`; `data` is where servers that are started now have their data."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, data: Path) -> None:
         self.directory = directory
+        self.data = data
 
     def recorded(self) -> list[str]:
         return sorted(path.stem for path in self.directory.glob("*.json"))
 
     def home(self, key: str) -> Path:
-        return self.directory / key
+        return self.data / key
 
     @contextmanager
     def locked(self, key: str) -> Iterator[None]:

@@ -17,6 +17,8 @@ class Routes:
 
     def __init__(self, conf: Settings) -> None:
         self._conf = conf
+        self.edition = 0
+        """Another number whenever a queue was added."""
         self._queues: tuple[Any, str, Any, dict[str, Queue]] | None = None
         self._addresses: dict[str | None, Address] = {}
         self._router: tuple[Any, Router] | None = None
@@ -37,6 +39,7 @@ class Routes:
         """Know a queue in addition to the configured ones, without consuming from it."""
         self._added[queue.name] = queue
         self._queues = None
+        self.edition += 1
 
     def queue(self, name: str) -> Queue:
         """The queue of this name. Raises UnroutableMessage for an unknown one that must not be made."""

@@ -16,7 +16,8 @@ from umbel.codecs import accept_set
 from umbel.current import forget_app, set_default_app
 from umbel.opening import open_backend, open_broker
 from umbel.publishing import adopt, publish, send
-from umbel.sending import aprepare, prepare, publish_deadline
+from umbel.sending import aprepare, publish_deadline
+from umbel.templates import Templates
 
 if TYPE_CHECKING:
     from umbel.backends.base import Backend
@@ -86,6 +87,7 @@ class Umbel(EquippedApp):
             strict_typing=strict_typing,
             middleware=middleware,
         )
+        self.templates = Templates(self)
         self._forget_drivers()
         _apps.add(self)
         if set_as_current:
@@ -191,7 +193,7 @@ class Umbel(EquippedApp):
     ) -> AsyncResult[Any]:
         """Send a task by its name, known here or not. Options and errors as of ``Task.apply_async``."""
         self._warn_of_eager(name)
-        message = prepare(self, name, args, kwargs, options)
+        message = self.templates.message(name, args, kwargs, options)
         sent_id = send(self, self.find_task(name), message, publish_deadline(self, options))
         sent = self.AsyncResult(sent_id, task_name=name)
         self.adopt(sent, options)

@@ -69,7 +69,7 @@ class CallableTask(TaskOptions, Generic[P, R]):
         given = self._options(args, kwargs, task_id, link, link_error, shadow, options)
         if app.conf.task_always_eager:
             return self._apply_instead(args, kwargs, given)
-        message = prepare(app, self.name, args, kwargs, given, task)
+        message = app.templates.message(self.name, args, kwargs, given, task)
         sent = self.AsyncResult(send(app, task, message, publish_deadline(app, given)))
         app.adopt(sent, given)
         return sent

@@ -8,8 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from umbel.announcing import after_publish
-from umbel.current import current_request
 from umbel.errors import OperationalError, PublishTimeout
+from umbel.sending import sending_task
 from umbel.signals import after_task_publish, task_sent
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ def adopt(sent: AsyncResult[Any] | GroupResult, options: Mapping[str, Any]) -> N
     if ignored:
         for leaf in sent.leaves():
             leaf.ignored = True
-    parent = current_request()
-    if parent is None or parent.called_directly or options.get("add_to_parent") is False:
+    parent = sending_task()
+    if parent is None or options.get("add_to_parent") is False:
         return
     if parent.owner is None or parent.owner.trail:
         parent.children.append(sent)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from umbel.app import Umbel
     from umbel.config import Settings
     from umbel.queues import Exchange, Queue
+    from umbel.request import Request
     from umbel.task import Task
 
 Moment = datetime.datetime | str
@@ -140,7 +141,7 @@ def prepare(
     conf = app.conf
     args = () if args is None else args
     kwargs = NO_KWARGS if kwargs is None else kwargs
-    _check_arguments(args, kwargs)
+    check_arguments(args, kwargs)
     if app.middleware.publishing is not None and not inside:
         return app.middleware.publishing(_call(name, args, cast("Any", kwargs), options, task))
     if options:
@@ -163,8 +164,8 @@ def prepare(
         ignore_result=False if task is not None else None,
     )
     priority = options.get("priority")
-    parent = current_request()
-    if parent is not None and not parent.called_directly:
+    parent = sending_task()
+    if parent is not None:
         headers.root_id = parent.root_id or parent.id
         headers.parent_id = parent.id
         if "priority" not in given and conf.task_inherit_parent_priority:
@@ -233,14 +234,21 @@ async def aprepare(
     """As ``prepare``, for async code: what middlewares have for it is awaited in its loop."""
     apublish = app.middleware.apublishing
     if apublish is None:
-        return prepare(app, name, args, kwargs, options, task)
+        return app.templates.message(name, args, kwargs, options, task)
     args = () if args is None else args
     kwargs = NO_KWARGS if kwargs is None else kwargs
-    _check_arguments(args, kwargs)
+    check_arguments(args, kwargs)
     return await apublish(_call(name, args, kwargs, options, task))
 
 
-def _check_arguments(args: Any, kwargs: Any) -> None:
+def sending_task() -> Request | None:
+    """The request of the task that sends, where one runs here that was sent itself."""
+    request = current_request()
+    return None if request is None or request.called_directly else request
+
+
+def check_arguments(args: Any, kwargs: Any) -> None:
+    """Raise TypeError for what cannot be the arguments of a call."""
     if not isinstance(args, (list, tuple)):
         raise TypeError(f"args must be a list or tuple, not {type(args).__name__}")
     if type(kwargs) is not dict and not isinstance(kwargs, Mapping):

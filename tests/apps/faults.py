@@ -1,4 +1,5 @@
-"""The canvases of ``apps.canvases`` on a worker that dies at a chosen step on the way from a member's end to the body.
+"""The canvases of ``apps.canvases`` on a worker that dies at a chosen step on the way from a member's end to the body,
+or from one link of a chain to the next.
 
 ``FAULT_POINT`` names the step. The worker, all of its processes, is killed there once the file ``FAULT_FILE`` exists,
 which is removed before, so that it happens once.
@@ -71,6 +72,10 @@ def ends_chord(settlements: Sequence[Settlement], *_: Any) -> bool:
     return any(each.closes for each in settlements)
 
 
+def keeps(settlements: Sequence[Settlement], *_: Any) -> bool:
+    return any(each.keep for each in settlements)
+
+
 STEPS: dict[str, Callable[[], None]] = {
     "part unnoted": lambda: break_at(type(app.backend), "store_parts", after=False),
     "part noted": lambda: break_at(type(app.backend), "store_parts", after=True),
@@ -85,8 +90,10 @@ STEPS: dict[str, Callable[[], None]] = {
     "body sent": lambda: break_consumer("_publish", after=True, when=ends_chord),
     "body published": lambda: break_consumer("settle", after=True, when=ends_chord),
     "chord closed": lambda: break_at(type(app.backend), "close_chords", after=True),
+    "link unsettled": lambda: break_consumer("settle", after=False, when=keeps),
+    "link settled": lambda: break_consumer("settle", after=True, when=keeps),
 }
-"""In the order of the way. ``_publish`` is RabbitMQ's: what a settlement sends, before it is acknowledged."""
+"""In the order of the ways. ``_publish`` is RabbitMQ's: what a settlement sends, before it is acknowledged."""
 
 if "FAULT_POINT" in os.environ:
     STEPS[os.environ["FAULT_POINT"]]()

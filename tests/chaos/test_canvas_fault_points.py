@@ -20,6 +20,8 @@ from workers import WorkerProcess, wait_for
 
 LEASE = {"UMBEL_WORKER_LEASE": "1.5", "UMBEL_WORKER_LEASE_RENEWAL": "0.3"}
 
+pytestmark = pytest.mark.timed(0.5)
+
 MEMBER_MAY_RUN_AGAIN = {"part unnoted", "part noted", "result stored", "member unsettled", "finish sent"}
 """Steps at which its end was not settled yet."""
 

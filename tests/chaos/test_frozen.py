@@ -16,6 +16,8 @@ from workers import wait_for
 SLACK = 1.0
 HEARTBEAT = 2
 
+pytestmark = pytest.mark.timed(SLACK / 2)
+
 
 def results(scene: Scene) -> dict[str, int]:
     metas = scene.tasks.app.backend.get(scene.load.accepted)

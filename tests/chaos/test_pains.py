@@ -21,6 +21,7 @@ LEASES = ["sqlite", "redis", "postgresql"]
 VERY_SHORT_LEASE = {"UMBEL_WORKER_LEASE": "0.6", "UMBEL_WORKER_LEASE_RENEWAL": "0.1"}
 
 
+@pytest.mark.timed(0.2)
 @pytest.mark.parametrize("system", ["sqlite", "redis"], indirect=True)
 def test_pain_1_a_task_that_is_long_or_delayed_runs_once(place: Place) -> None:
     """Both for several leases, with an idle worker waiting for them."""

@@ -106,6 +106,12 @@ class Child:
         line = self._lines.get(timeout=timeout)
         return json.loads(line) if line else None
 
+    def tell(self) -> None:
+        """Set what ``end_with_parent`` gave it."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"!")
+        self._process.stdin.flush()
+
     def rest(self, timeout: float = 60.0) -> list[Any]:
         """All that it prints until it ends by itself."""
         values: list[Any] = []
@@ -137,12 +143,14 @@ def children(module: str, **given: Any) -> Iterator[Callable[..., Child]]:
         yield start
 
 
-def end_with_parent() -> None:
-    """In a :class:`Child`: exit when the process that started it is gone."""
+def end_with_parent() -> threading.Event:
+    """In a :class:`Child`: exit when the process that started it is gone. The event is set when that one ``tell``s."""
+    told = threading.Event()
 
     def watch() -> None:
         while os.read(0, 1):
-            pass
+            told.set()
         os._exit(3)
 
     threading.Thread(target=watch, daemon=True).start()
+    return told

@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ import psycopg
 import pymysql
 import pytest
 import redis
+from services_lib import memory
 
 import services
 from services import PrivateServer
@@ -155,6 +157,65 @@ def test_a_server_lives_as_long_as_its_holder(private_server: Servers) -> None:
         with pytest.raises(redis.ConnectionError):
             client.ping()
     assert not (PROJECT / ".services" / key).exists()
+
+
+@pytest.fixture
+def holder() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends when it is written to."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+@pytest.mark.skipif(not memory.has_room(), reason="no room in memory here")
+def test_data_in_memory_is_gone_with_its_holder(holder: subprocess.Popen[bytes]) -> None:
+    directory = Path(command("memory", "--for-pid", str(holder.pid)).stdout.strip())
+    assert directory.is_dir() and memory.MEMORY in directory.parents
+    (directory / "tests").mkdir()
+    command("release", "--for-pid", str(os.getpid()))
+    assert (directory / "tests").is_dir(), "its holder lives"
+    holder.communicate(b"\n")
+    command("release", "--for-pid", str(os.getpid()))
+    assert not directory.exists()
+
+
+def test_what_others_have_in_memory_stays(tmp_path: Path, holder: subprocess.Popen[bytes]) -> None:
+    for name in ("umbel-strange", "umbel-1", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "umbel-strange" / "holder").write_text("?")
+    (tmp_path / "umbel-2").mkdir()
+    (tmp_path / "umbel-2" / "holder").write_text("an earlier process with that pid")
+    memory.sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "umbel-1", "umbel-strange"]
+
+
+@pytest.mark.parametrize("name", ["redis-durable", "postgresql", "mariadb"])
+def test_servers_have_their_data_where_they_are_told(
+    name: str, monkeypatch: pytest.MonkeyPatch, private_server: Servers
+) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        data = Path(directory) / "data"
+        monkeypatch.setenv("UMBEL_TEST_DATA", str(data))
+        server = private_server(name)
+        monkeypatch.undo()
+        assert server.home.parent == data
+        server.kill()
+        server.start()
+        assert server.running
+        server.discard()
+        assert list(data.iterdir()) == []
+
+
+def test_postgresql_is_not_put_where_its_user_cannot_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, private_server: Servers
+) -> None:
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv("UMBEL_TEST_DATA", str(tmp_path / "data"))
+    server = private_server("postgresql")
+    assert (server.home.parent == tmp_path / "data") == (os.geteuid() != 0)
+    server.discard()
+    assert not server.home.exists()
 
 
 def test_a_given_server_is_used_and_left_alone() -> None:

@@ -56,3 +56,13 @@ def test_an_ended_job_is_forgotten() -> None:
     orphans.lose(job)
     orphans.end(job)
     assert orphans.adopt(delivery("new")) is None
+
+
+def test_what_was_to_be_kept_with_a_refused_settlement_is_sent_when_it_is_made_anew() -> None:
+    orphans = Orphans()
+    kept = delivery("kept", "b")
+    orphans.remember(Settlement(delivery("old"), publish=(kept.message,), keep=(kept,)))
+    adopted = orphans.adopt(delivery("new"))
+    assert isinstance(adopted, Settlement)
+    assert adopted.keep == ()
+    assert adopted.publish == (kept.message,)

@@ -93,7 +93,9 @@ class Settlement(Struct, gc=False):
     crash). ``reason`` says why it is dead-lettered. ``result`` and ``parts`` are stored and ``publish`` sent only
     if the hold is still ours; with the part that makes a chord complete, the message that finishes it is sent.
     ``closes``: the chord that is finished with this, which the worker tells the result store afterwards. ``fallout``:
-    FAILURE of calls that will never run because of this; the worker has it stored before.
+    FAILURE of calls that will never run because of this; the worker has it stored before. ``keep``: what
+    ``Consumer.keep`` gave for some of the messages in ``publish``: these are held from the same step on, and no other
+    consumer sees them.
     """
 
     delivery: Delivery
@@ -106,6 +108,7 @@ class Settlement(Struct, gc=False):
     parts: tuple[Part, ...] = ()
     closes: str = ""
     fallout: tuple[Result, ...] = ()
+    keep: tuple[Delivery, ...] = ()
 
 
 class Settled(Struct):
@@ -174,6 +177,12 @@ class Consumer(ABC):
         true; otherwise follow-ups first, acknowledgement last (results then never come here). After
         OperationalError the same call may be repeated; what was settled by the broken call is not done twice.
         """
+
+    def keep(self, message: Message) -> Delivery | None:
+        """A delivery of a message that the next ``settle`` is to publish without an exchange, for one that wants to run
+        it at once; it is not held before that settlement was made, and never if that is stale. None where the system
+        cannot publish and hold in one step, or the queue is not consumed here. Any thread; no I/O."""
+        return None
 
     @abstractmethod
     def renew(self) -> bool:

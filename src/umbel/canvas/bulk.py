@@ -53,4 +53,4 @@ class Alike:
         options = with_shared(self._shared, own)
         if not SINGLE.isdisjoint(options):
             return None
-        return template_of(self._app, self._task, options, self._app.tasks.get(self._task))
+        return template_of(self._app, self._task, options, self._app.tasks.get(self._task), grouped=True)

@@ -16,7 +16,7 @@ from umbel.current import get_current_app
 from umbel.errors import InvalidTaskError
 from umbel.message import Message, new_id
 from umbel.result import AsyncResult as Result
-from umbel.sending import prepare, publish_deadline
+from umbel.sending import publish_deadline
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec, TypeVar
@@ -83,15 +83,14 @@ class Signature(dict[str, Any], Generic[P, R]):
             self.setdefault("subtask_type", None)
             self._app = app
             return
-        super().__init__(
-            task=task if isinstance(task, str) else task.name,
-            args=tuple(args or ()),
-            kwargs=dict(kwargs or {}),
-            options={**(options or {}), **more},
-            subtask_type=subtask_type or self.subtask_type,
-            immutable=immutable,
-        )
-        self._app = app if app is not None or isinstance(task, str) else task.app
+        named = isinstance(task, str)
+        self["task"] = task if named else task.name
+        self["args"] = tuple(args) if args else ()
+        self["kwargs"] = dict(kwargs) if kwargs else {}
+        self["options"] = {**options, **more} if options else more
+        self["subtask_type"] = subtask_type or self.subtask_type
+        self["immutable"] = immutable
+        self._app = app if app is not None or named else task.app
 
     # -- parts --
 
@@ -314,9 +313,8 @@ class Signature(dict[str, Any], Generic[P, R]):
         own, name = self["args"], self["task"]
         merged = {**self["options"], **options} if options else self["options"]
         task = app.tasks.get(name)
-        message = prepare(
-            app, name, own if not args or self["immutable"] else (*args, *own), self["kwargs"], merged, task
-        )
+        given = own if not args or self["immutable"] else (*args, *own)
+        message = app.templates.message(name, given, self["kwargs"], merged, task)
         result = task.AsyncResult(message.id) if task is not None else app.AsyncResult(message.id)
         app.adopt(result, merged)
         return [message], result
@@ -454,7 +452,8 @@ def send_many(app: Umbel, signatures: Iterable[Mapping[str, Any]], **options: An
 def _publish_many(app: Umbel, messages: list[Message], results: list[Any], timeout: float) -> list[Any]:
     """The results of messages sent; those of unique tasks whose keys other calls have are the results of these."""
     tasks = app.tasks
-    if not any((task := tasks.get(message.task)) is not None and task.unique for message in messages):
+    names = {message.task for message in messages}
+    if not any((task := tasks.get(name)) is not None and task.unique for name in names):
         app.publish(messages, timeout)
         return results
     from umbel.limits.unique import publish_unique

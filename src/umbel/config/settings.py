@@ -35,6 +35,8 @@ class Settings(Declared, Mapping[str, Any]):
         _origins: dict[str, str]
         _loading: set[int]
         _of_others: dict[str, Any]
+        edition: int
+        """Another number whenever a value may have changed: what was made of the settings is to be made anew then."""
 
     def __init__(
         self,
@@ -52,7 +54,7 @@ class Settings(Declared, Mapping[str, Any]):
             self.update(values)
 
     def _begin(self, sources: "_Sources") -> None:
-        self.__dict__.update(_sources=sources, _origins={}, _loading=set(), _of_others={})
+        self.__dict__.update(_sources=sources, _origins={}, _loading=set(), _of_others={}, edition=0)
 
     # -- sources -----------------------------------------------------------------------------------
 
@@ -98,8 +100,10 @@ class Settings(Declared, Mapping[str, Any]):
         for name, entry in entries.copy().items():
             self._origins[name] = entry.origin
             (self.__dict__ if name in DECLARED else self._of_others)[name] = entry.value
+        self.__dict__["edition"] += 1
 
     def _unload(self) -> None:
+        self.__dict__["edition"] += 1
         for name in DECLARED:
             self.__dict__.pop(name, None)
         self._of_others.clear()

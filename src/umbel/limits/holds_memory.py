@@ -66,7 +66,7 @@ class MemoryHolds:
         duration = line.reckoned(limit.mean, now - limit.last, len(limit.held))
         soon = now + line.in_front(duration)
         known = wish.task_id in limit.waiting
-        expected = [] if known else [due for due in limit.waiting.values() if due < soon]
+        expected = [] if known else [due for due in limit.waiting.values() if due <= soon]
         kept = len(expected) if min(expected, default=now) > now - line.LATE else 0
         if wish.able and wish.limit - len(limit.held) > kept:
             limit.held[wish.token] = now + ttl

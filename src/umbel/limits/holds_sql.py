@@ -165,7 +165,7 @@ class SQLHolds:
 
     def _kept(self, link: Link, key: str, duration: float, now: float) -> int:
         """How many places are for those who will be back soon."""
-        expected = self._sql("SELECT count(*), min(due) FROM {p}waiting WHERE name = %s AND due < %s")
+        expected = self._sql("SELECT count(*), min(due) FROM {p}waiting WHERE name = %s AND due <= %s")
         ((count, first),) = link.rows(expected, (key, now + line.in_front(duration)))
         return count if count and first > now - line.LATE else 0
 

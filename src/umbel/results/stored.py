@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 class StoredResult(ResultBase):
     """State, value and particulars of a task by its id. ``AsyncResult`` adds waiting, and what goes with it."""
 
+    _backend: Backend | None = None
+    _meta: Meta | None = None
+    _exception: BaseException | None = None
+
     def __init__(
         self,
         id: str,
@@ -30,12 +34,11 @@ class StoredResult(ResultBase):
     ) -> None:
         self.id = id
         self.task_name = task_name
-        self.parent = parent
-        self.ignored = False
         self._app = app
-        self._backend = backend
-        self._meta: Meta | None = None
-        self._exception: BaseException | None = None
+        if parent is not None:
+            self.parent = parent
+        if backend is not None:
+            self._backend = backend
 
     @property
     def task_id(self) -> str:

@@ -17,6 +17,7 @@ from umbel.worker.time_limits import TimeLimits
 
 if TYPE_CHECKING:
     from umbel.app import Umbel
+    from umbel.message import Message
     from umbel.worker.held_work import HeldWork
     from umbel.worker.job import Job
 
@@ -82,6 +83,21 @@ class Admission:
             else:
                 work.dispatcher.waiting.add(job)
                 ending.acknowledge.append(job)
+
+    def keep(self, settlement: Settlement, lanes: int, keep: Callable[[Message], Delivery | None]) -> None:
+        """Run here at once what this end of a task sends, up to so many messages, if nothing else waits for a lane:
+        it begins while the settlement that sends it is on its way."""
+        work = self.work
+        if work.stopping or work.gates or task_received.receivers or work.dispatcher.backlog:
+            return
+        publish, kept = list(settlement.publish), list[Delivery]()
+        for at, message in enumerate(publish):
+            if len(kept) < lanes and (delivery := keep(message)) is not None:
+                publish[at] = delivery.message
+                kept.append(delivery)
+        if kept:
+            settlement.publish, settlement.keep = tuple(publish), tuple(kept)
+            self.admit(kept, None)
 
     def _judge(self, delivery: Delivery) -> Settlement | None:
         """As the intake does. A message on which it fails would come back for ever, so it is set aside."""

@@ -85,9 +85,10 @@ class Dispatcher:
 
     def job(self, delivery: Delivery) -> Job:
         self._last_number += 1
-        estimate = min(self.durations.estimate(delivery.message.task), self.window)
-        self._bytes += delivery.message.size
-        return Job(self._last_number, delivery, estimate)
+        message = delivery.message
+        size = message.size
+        self._bytes += size
+        return Job(self._last_number, delivery, min(self.durations.estimate(message.task), self.window), size)
 
     def put(self, job: Job) -> None:
         self.backlog.append(job)
@@ -212,13 +213,13 @@ class Dispatcher:
         if job is None:
             return None
         executor.load = executor.load - job.estimate if executor.jobs else 0.0
-        self.forget(job)
+        self._bytes -= job.size
         if runtime is not None:
             self.durations.observe(job.delivery.message.task, runtime)
         return job
 
     def forget(self, job: Job) -> None:
-        self._bytes -= job.delivery.message.size
+        self._bytes -= job.size
 
     def withdraw(self, task_ids: Collection[str]) -> list[Job]:
         """The jobs of these tasks that no executor has read; none will."""

@@ -64,7 +64,7 @@ class Flow:
         self.intake, self.gates = work.intake, work.gates
         self.dispatcher, self.telling = work.dispatcher, work.telling
         self._admission = Admission(app, work)
-        self._reports = Reports(work, on_retired)
+        self._reports = Reports(work, on_retired, self._keep)
         self._condemning = Condemning(work)
         self._recovery = Recovery(work, self._reports, self._condemning, board)
         self._switchboard = Switchboard()
@@ -303,6 +303,12 @@ class Flow:
             return self.dispatcher.load()
 
     # -- passing on --
+
+    def _keep(self, settlement: Settlement, lanes: int) -> None:
+        """A task has ended that leaves so many lanes free, and what it sends may be run by them."""
+        link = self._link
+        if link is not None and not link.claims.strict:
+            self._admission.keep(settlement, lanes, link.keep)
 
     def _advance(self) -> None:
         """After any news: send out what can be, and say how much more is wanted."""

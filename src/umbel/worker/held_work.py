@@ -70,8 +70,8 @@ class HeldWork:
 
     # -- ends --
 
-    def conclude(self, job: Job, report: Report) -> None:
-        """It came to this end."""
+    def conclude(self, job: Job, report: Report) -> Settlement | None:
+        """It came to this end; how it is settled, unless it was acknowledged before."""
         self.last_progress = time.monotonic()
         ending, message = self.ending, job.delivery.message
         self.left(message)
@@ -85,21 +85,21 @@ class HeldWork:
             ending.parts += report.parts
             if report.closes:
                 ending.closes.append(report.closes)
-            return
+            return None
         self.orphans.end(job)
-        ending.settlements.append(
-            Settlement(
-                job.delivery,
-                _ACTIONS[report.action],
-                report.delay,
-                False,
-                report.reason,
-                report.result,
-                report.publish,
-                report.parts,
-                report.closes,
-            )
+        settlement = Settlement(
+            job.delivery,
+            _ACTIONS[report.action],
+            report.delay,
+            False,
+            report.reason,
+            report.result,
+            report.publish,
+            report.parts,
+            report.closes,
         )
+        ending.settlements.append(settlement)
+        return settlement
 
     def end_by_force(self, job: Job) -> None:
         """Its sentence takes effect."""

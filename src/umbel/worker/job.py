@@ -13,12 +13,13 @@ class Job(Struct, eq=False, gc=False):
 
     ``acknowledged``: it was acknowledged before it began (at most once), so there is nothing left to settle but the
     result. ``lost``: the hold on its message was lost; what it brings does not count unless it is delivered again.
-    ``hard``, ``soft``: its time limits in seconds.
+    ``hard``, ``soft``: its time limits in seconds. ``size``: bytes of headers and body.
     """
 
     number: int
     delivery: Delivery
     estimate: float
+    size: int = 0
     acknowledged: bool = False
     lost: bool = False
     hard: float | None = None

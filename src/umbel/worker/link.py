@@ -179,6 +179,12 @@ class Link:
                 logger.warning("what is held could not be given back; it returns when the lease ends: %s", error)
             self._consumer = None
 
+    def keep(self, message: Message) -> Delivery | None:
+        """See ``Consumer.keep``; None also where the message is not to be run by this worker at once. Any thread."""
+        if message.eta is not None or message.exchange or self._consumer is None or self._stopping.is_set():
+            return None
+        return self._consumer.keep(message)
+
     # -- threads --
 
     def _guard(self, body: Callable[[Consumer], None]) -> None:
@@ -249,12 +255,12 @@ class Link:
         self.owner.on_settled(ending, settled, room)
 
     def _follow_ups(self, settlements: list[Settlement]) -> int:
-        """How many messages these settlements send that this worker could run at once."""
+        """How many messages these settlements send that this worker could run at once, and has not kept."""
         names = self._queue_names
         return sum(
             message.queue in names and message.eta is None
             for settlement in settlements
-            if settlement.publish
+            if len(settlement.publish) > len(settlement.keep)
             for message in settlement.publish
         )
 

@@ -39,6 +39,7 @@ class Orphans:
 
     def remember(self, refused: Settlement) -> None:
         """The hold was lost before this could be settled; the oldest are forgotten beyond a bound."""
+        refused.keep = ()
         if refused.action is Action.ACK:
             self._finished[refused.delivery.message.id] = refused
             if len(self._finished) > _MOST_REMEMBERED:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from umbel.brokers.base import Action
+from umbel.brokers.base import Action, Settlement
 from umbel.executors import packets
 from umbel.worker.held_work import ALL
 
@@ -24,13 +24,17 @@ _PACKETS_AT_ONCE = 256
 
 
 class Reports:
-    """Reads the channels of executors. ``on_retired``: called when one says that it reads no more."""
+    """Reads the channels of executors. ``on_retired``: called when one says that it reads no more; ``on_sending``, when
+    a task has ended whose settlement sends messages, with that and the number of lanes that its executor has free."""
 
-    def __init__(self, work: HeldWork, on_retired: Callable[[], None]) -> None:
+    def __init__(
+        self, work: HeldWork, on_retired: Callable[[], None], on_sending: Callable[[Settlement, int], None]
+    ) -> None:
         self.work = work
         self._dispatcher = work.dispatcher
         self._sentences = work.sentences
         self._tell_retired = on_retired
+        self._on_sending = on_sending
 
     def read(self, executor: ExecutorHandle, limit: int = _PACKETS_AT_ONCE) -> None:
         """Take in what it has sent, at most so many packets. To find that there are no more takes as long as to read
@@ -55,8 +59,11 @@ class Reports:
                 report, fault = None, f"the outcome of the task cannot be read: {error}"
             job = self._dispatcher.finish(executor, number, report.runtime if report is not None else None)
             if job is not None:
-                self._sentences.pop(number, None)
-                work.conclude(job, report or self._unreadable(job, fault))
+                if self._sentences:
+                    self._sentences.pop(number, None)
+                settlement = work.conclude(job, report or self._unreadable(job, fault))
+                if settlement is not None and settlement.publish and not executor.stopping:
+                    self._on_sending(settlement, executor.open - len(executor.jobs))
         elif kind == packets.BUNDLE:
             for each in packets.decode_bundle(packet):
                 self._on_packet(executor, each)

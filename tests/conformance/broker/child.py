@@ -17,20 +17,21 @@ def say(value: Any) -> None:
     print(json.dumps(value), flush=True)
 
 
-def work(broker: Broker, queue: Queue, quiet: float) -> None:
-    """Consume until nothing came for ``quiet`` seconds, and print the ids settled, batch by batch."""
+def work(broker: Broker, queue: Queue, told: threading.Event) -> None:
+    """Consume until the parent tells to stop, and print the ids settled, batch by batch."""
     with broker.consumer([queue], name="work@test", lease=60.0) as consumer:
         say("ready")
-        held = consumer.receive(50, quiet)
-        while held:
-            ids = [delivery.message.id for delivery in held]
-            settled = consumer.settle([Settlement(delivery) for delivery in held], want=50)
-            assert not settled.stale
-            say(ids)
-            held = settled.deliveries or consumer.receive(50, quiet)
+        while not told.is_set():
+            held = consumer.receive(50, 0.2)
+            while held:
+                ids = [delivery.message.id for delivery in held]
+                settled = consumer.settle([Settlement(delivery) for delivery in held], want=50)
+                assert not settled.stale
+                say(ids)
+                held = settled.deliveries
 
 
-def hold(broker: Broker, queue: Queue, count: int, lease: float) -> None:
+def hold(broker: Broker, queue: Queue, told: threading.Event, count: int, lease: float) -> None:
     """Claim ``count`` messages, print their ids, and keep them, renewing the lease, until killed."""
     consumer = broker.consumer([queue], name="hold@test", lease=lease)
     ids: list[str] = []
@@ -38,12 +39,11 @@ def hold(broker: Broker, queue: Queue, count: int, lease: float) -> None:
         ids += [delivery.message.id for delivery in consumer.receive(count - len(ids), 1.0)]
         consumer.renew()
     say(ids)
-    stop = threading.Event()
-    while not stop.wait(lease / 5):
+    while not told.wait(lease / 5):
         consumer.renew()
 
 
-def peek(broker: Broker, queue: Queue) -> None:
+def peek(broker: Broker, queue: Queue, told: threading.Event) -> None:
     """Print the ids of ready messages."""
     say([message.id for message in broker.peek(queue.name, 100)])
 
@@ -52,11 +52,11 @@ ACTS = {"work": work, "hold": hold, "peek": peek}
 
 
 def main() -> None:
-    end_with_parent()
+    told = end_with_parent()
     arguments = json.loads(sys.argv[1])
     broker = open_broker(arguments.pop("url"))
     queue = Queue(arguments.pop("queue"), **arguments.pop("fields"))
-    ACTS[arguments.pop("act")](broker, queue, **arguments)
+    ACTS[arguments.pop("act")](broker, queue, told, **arguments)
     broker.close()
 
 

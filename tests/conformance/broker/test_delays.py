@@ -24,6 +24,7 @@ def timed(consumer: Consumer) -> tuple[Delivery, float]:
 
 
 @pytest.mark.calm
+@pytest.mark.timed(0.1)
 @pytest.mark.parametrize("delay", [0.1, 0.5, 1.0, 2.3])
 def test_delayed_message_is_in_time(broker: Broker, consumer: Consumer, queue: Queue, delay: float) -> None:
     consumer.receive(1, 0.0)
@@ -33,6 +34,7 @@ def test_delayed_message_is_in_time(broker: Broker, consumer: Consumer, queue: Q
 
 
 @pytest.mark.calm
+@pytest.mark.timed(0.1)
 def test_several_delays_each_in_time(broker: Broker, consumer: Consumer, queue: Queue) -> None:
     consumer.receive(1, 0.0)
     start = time.time() + 0.2
@@ -44,6 +46,7 @@ def test_several_delays_each_in_time(broker: Broker, consumer: Consumer, queue: 
 
 
 @pytest.mark.calm
+@pytest.mark.timed(0.1)
 def test_published_by_another_while_receive_waits(connect: Connect, consumer: Consumer, queue: Queue) -> None:
     receiving = Running(lambda: timed(consumer))
     other = connect()

@@ -22,7 +22,7 @@ from workers import wait_for
 
 LEASE = 1.5
 
-pytestmark = pytest.mark.calm
+pytestmark = [pytest.mark.calm, pytest.mark.timed(LEASE / 3)]
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ def test_only_the_holder_renews_and_releases(broker: Broker, name: str) -> None:
 
 
 @pytest.mark.calm
+@pytest.mark.timed(0.4)
 def test_hold_ends_by_itself(broker: Broker, name: str) -> None:
     first, second = broker.lock(name, 1.0), broker.lock(name, 1.0)
     assert first.acquire()
@@ -59,6 +60,7 @@ def test_hold_ends_by_itself(broker: Broker, name: str) -> None:
 
 
 @pytest.mark.calm
+@pytest.mark.timed(0.4)
 def test_renewed_hold_lasts(broker: Broker, name: str) -> None:
     first, second = broker.lock(name, 1.0), broker.lock(name, 1.0)
     assert first.acquire()

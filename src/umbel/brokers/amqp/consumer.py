@@ -6,6 +6,7 @@ frozen does not see at once that its connection is gone, so ``renew`` asks the b
 hold for one heartbeat, and no copy of a held message is made without such a proof.
 
 Follow-ups, requeues, dead letters and parked messages are published with confirms before the delivery is acknowledged.
+Nobody waits for that with deliveries that are put off, see ``putting_off``.
 A requeue publishes a copy, which goes to the end of the queue: ``basic.nack`` would keep the place, but quorum queues
 count it as a failed delivery, and RabbitMQ 4 drops a message after twenty. The count of copies stands in a header of
 Umbel's; ``deliveries`` is that plus ``x-delivery-count`` (quorum queues) or the ``redelivered`` flag (classic queues,
@@ -16,6 +17,7 @@ where RabbitMQ 3 would put it in any case).
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -23,19 +25,25 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from umbel.brokers.amqp.aside import burial, parking, requeued
 from umbel.brokers.amqp.frames import Content
 from umbel.brokers.amqp.intake import Intake
 from umbel.brokers.amqp.posts import Post, arrival
+from umbel.brokers.amqp.putting_off import PuttingOff, Wait
 from umbel.brokers.amqp.session import Session, Sessions
+from umbel.brokers.amqp.unproven import Unproven
 from umbel.brokers.base import Action, Consumer, Delivery, Options, Settled, Settlement
 from umbel.errors import OperationalError, UmbelError
 from umbel.message import Message
 from umbel.queues import Queue
 
-_ROUND_TRIP = 0.25
-"""Seconds that ``settle`` waits at most until the broker has seen its acknowledgements."""
+logger = logging.getLogger("umbel.brokers.amqp")
+
+_ROUND_TRIP = 0.005
+"""Seconds that ``settle`` waits at most until the broker has seen its acknowledgements. Whoever settles has other
+things to do, which may be what others wait for, and a loaded server takes many times as long."""
 _PROOF = 2.0
 """Seconds that ``renew`` and ``close`` wait at most for the proof that the connection is alive."""
 _MOST_MEANWHILE = 128
@@ -67,10 +75,11 @@ class Owner(Protocol):
 
 
 class Tag(Struct, frozen=True):
-    """Which delivery of which connection."""
+    """Which delivery of which connection. ``turn``: how often it was put off before and handed out again."""
 
     connection: int
     number: int
+    turn: int = 0
 
 
 class AMQPConsumer(Consumer):
@@ -90,6 +99,10 @@ class AMQPConsumer(Consumer):
         self._interrupted = False
         self._closed = False
         self._done: set[Tag] = set()
+        self._turns: dict[int, int] = {}
+        """Of what was put off and handed out again."""
+        self._putting_off = PuttingOff(lock, self._send_away)
+        self._unproven = Unproven()
         self._spare = math.inf
         """How many messages may be handed out until ``_spare_until``, or until others are sent back again."""
         self._spare_until = 0.0
@@ -121,6 +134,9 @@ class AMQPConsumer(Consumer):
         if intake is None or (intake.failure is None and intake.session.alive):
             return None
         self._lost = self._lost or bool(intake.held)
+        self._putting_off.clear()
+        self._turns.clear()
+        self._unproven.lose(intake.answered)
         self._intake = None
         return intake.failure or intake.session.error
 
@@ -152,24 +168,45 @@ class AMQPConsumer(Consumer):
         while not self._closed and not self._interrupted:
             self._raise_loss()
             rest = deadline - time.monotonic()
-            spare = self._spare_now()
-            if (self._intake is not None and self._intake.buffer and not self._lost and spare) or rest <= 0:
+            spare, due = self._spare_now(), self._putting_off.until_due()
+            there = self._intake is not None and self._intake.buffer and spare
+            if rest <= 0 or (not self._lost and (there or due <= 0)):
                 break
-            self._changed.wait(rest if spare else min(rest, _MEANWHILE))
+            self._changed.wait(min(rest, due or rest, rest if spare else _MEANWHILE))
         self._interrupted = False
-        if self._intake is not None and not self._intake.buffer and not self._closed:
+        taken = self._take(limit)
+        if not taken and self._intake is not None and not self._intake.buffer and not self._closed:
             self._intake.withdraw(_WITHDRAWAL)
-        return self._take(limit)
+            taken = self._take(limit)
+        return taken
 
     def _take(self, limit: int) -> list[Delivery]:
         if self._intake is None or self._closed or self._lost:
             return []
-        taken = self._intake.take(int(min(limit, self._spare_now())))
+        due = [self._again(self._intake, wait) for wait in self._putting_off.take_due(limit)]
+        taken = self._intake.take(int(min(limit - len(due), self._spare_now())))
         self._spare -= len(taken)
-        return [self._delivery(content, queue) for content, queue in taken]
+        fresh = [self._delivery(content, queue) for content, queue in taken]
+        if self._unproven.lost and (again := self._unproven.settled_before(fresh)):
+            self._end_again(self._intake, again)
+            fresh = [delivery for delivery in fresh if delivery not in again]
+        return due + fresh
+
+    def _end_again(self, intake: Intake, again: Sequence[Delivery]) -> None:
+        """These were settled on a connection that broke before the broker saw it."""
+        intake.acknowledge([delivery.tag.number for delivery in again], asked=True)
+        intake.question()
+
+    def _again(self, intake: Intake, wait: Wait) -> Delivery:
+        """What was put off, for the worker once more."""
+        intake.hold_again(wait.number)
+        turn = self._turns[wait.number] = wait.delivery.tag.turn + 1
+        return replace(wait.delivery, tag=Tag(self._connection, wait.number, turn))
 
     def _spare_now(self) -> float:
-        """How many messages may be handed out now. ``changed`` is held."""
+        """How many messages may be handed out now that were not before. ``changed`` is held."""
+        if self._putting_off.going >= _MOST_MEANWHILE:
+            return 0
         moment = time.monotonic()
         if moment >= self._spare_until:
             self._spare = _MOST_MEANWHILE if moment < self._sparing_until else math.inf
@@ -185,6 +222,7 @@ class AMQPConsumer(Consumer):
         with self._changed:
             self._note_loss()
             ours = self._ours(settlements, settled.stale)
+            put_off = self._put_off(ours)
         failure = self._publish(ours)
         with self._changed:
             self._note_loss()
@@ -196,16 +234,19 @@ class AMQPConsumer(Consumer):
                 else:
                     tags.append(tag.number)
             if failure is not None:
-                self._done |= {settlement.delivery.tag for settlement in ours}
+                self._done |= put_off | {settlement.delivery.tag for settlement in ours}
             else:
                 self._done.clear()
             if self._intake is not None:
                 if tags:
+                    for number in tags:
+                        self._forget(number)
                     self._intake.acknowledge(tags, asked=want > 0 or self._waits)
                 if want > 0 and not self._lost and not self._closed:
                     self._intake.ask(want)
                 if tags or want > 0:
                     self._intake.question()
+                    self._unproven.add(self._intake.questions, self._intake.answered, ours, settled.stale)
         if failure is not None:
             raise failure
         if want > 0 and self._intake is None and not self._closed and not self._lost:
@@ -226,12 +267,70 @@ class AMQPConsumer(Consumer):
             tag: Any = settlement.delivery.tag
             if tag in self._done:
                 continue
-            if not isinstance(tag, Tag) or tag.connection != self._connection or tag.number not in held or tag in seen:
+            if (
+                not isinstance(tag, Tag)
+                or tag.connection != self._connection
+                or tag.number not in held
+                or tag.turn != self._turns.get(tag.number, 0)
+                or tag in seen
+            ):
                 stale.append(settlement)
                 continue
             seen.add(tag)
             ours.append(settlement)
         return ours
+
+    def _put_off(self, ours: list[Settlement]) -> set[Tag]:
+        """Take out of ``ours`` what is only put off; which these are. ``changed`` is held."""
+        later = [each for each in ours if each.action is Action.REQUEUE and each.delay > 0 and not each.publish]
+        later = [each for each in later if not each.count]
+        if not later or self._intake is None or self._closed:
+            return set()
+        moment = time.monotonic()
+        for each in later:
+            self._intake.put_aside(each.delivery.tag.number)
+        self._putting_off.begin([Wait(moment + each.delay, each.delivery.tag.number, each.delivery) for each in later])
+        self._changed.notify_all()
+        tags = {each.delivery.tag for each in later}
+        ours[:] = [each for each in ours if each.delivery.tag not in tags]
+        return tags
+
+    def _send_away(self, waits: Sequence[Wait]) -> None:
+        """Have the broker bring back what was put off when its time has come."""
+        with self._changed:
+            self._note_loss()
+            intake = self._intake
+            if intake is None or any(wait.delivery.tag.connection != self._connection for wait in waits):
+                return
+            if not self._is_alive(intake):
+                self._putting_off.send_again(waits)
+                return
+        moment = time.monotonic()
+        ours = [Settlement(w.delivery, Action.REQUEUE, delay=w.rest(moment)) for w in waits]
+        failure = self._publish(ours)
+        sent = {settlement.delivery.tag.number for settlement in ours}
+        with self._changed:
+            self._note_loss()
+            if intake is not self._intake:
+                return
+            left = [wait for wait in waits if wait.number not in sent]
+            if isinstance(failure, OperationalError):
+                self._putting_off.send_again(left)
+                left = []
+            elif left:
+                logger.warning("%d deliveries cannot be put off, they go back to the queue: %s", len(left), failure)
+            returned = {wait.number for wait in left}
+            for number in sent | returned:
+                intake.hold_again(number)
+                self._forget(number)
+            intake.put_back(returned)
+            intake.acknowledge(sent, asked=self._waits)
+            intake.question()
+
+    def _forget(self, number: int) -> None:
+        """This delivery is settled for good."""
+        self._turns.pop(number, None)
+        self._putting_off.forget(number)
 
     def _publish(self, ours: list[Settlement]) -> UmbelError | None:
         """Publish all that goes with the settlements. Those for which that failed are taken out of ``ours``."""
@@ -334,6 +433,9 @@ class AMQPConsumer(Consumer):
             self._changed.notify_all()
 
     def close(self) -> None:
+        put_off = self._putting_off.close(_PROOF)
+        if put_off:
+            self._send_away(put_off)
         with self._changed:
             if self._closed:
                 return

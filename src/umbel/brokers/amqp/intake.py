@@ -57,6 +57,8 @@ class Intake:
         self.buffer: deque[tuple[Content, str]] = deque()
         self.held: dict[int, tuple[Content, str]] = {}
         """What the worker has, with its queue, by delivery tag."""
+        self.aside: dict[int, tuple[Content, str]] = {}
+        """The same of what it has put off."""
         self.failure: UmbelError | None = None
         self._queues = list(queues.items())
         self._unsettled: dict[int, str] = {}
@@ -70,8 +72,9 @@ class Intake:
         self._fitted_at = 0.0
         self._watched = False
         self._unsent = b""
-        self._questions = 0
-        self._answered = 0
+        self.questions = 0
+        self.answered = 0
+        """How many questions were asked, and answered."""
 
     def open(self, timeout: float) -> None:
         """Open the channel. Raises OperationalError."""
@@ -110,9 +113,9 @@ class Intake:
 
         An answer is proof that the session was alive when the question was asked.
         """
-        asked = self._questions
-        self._on_answer.wait_for(lambda: self._answered >= asked or self.failure is not None, timeout)
-        return self._answered >= asked
+        asked = self.questions
+        self._on_answer.wait_for(lambda: self.answered >= asked or self.failure is not None, timeout)
+        return self.answered >= asked
 
     def end_ask(self) -> None:
         """Nobody waits any more."""
@@ -129,6 +132,14 @@ class Intake:
         taken = [self.buffer.popleft() for _ in range(min(limit, len(self.buffer)))]
         self.held.update((item[0].tag, item) for item in taken)
         return taken
+
+    def put_aside(self, tag: int) -> None:
+        """A held delivery is put off."""
+        self.aside[tag] = self.held.pop(tag)
+
+    def hold_again(self, tag: int) -> None:
+        """It is held as it was before."""
+        self.held[tag] = self.aside.pop(tag)
 
     def end_credit(self) -> None:
         """Let nothing more be pushed; what is under way still comes."""
@@ -196,7 +207,7 @@ class Intake:
         self._send(b"".join(frames))
 
     def _qos(self, count: int) -> bytes:
-        self._questions += 1
+        self.questions += 1
         return _frame(spec.Basic.Qos(prefetch_count=count))
 
     def _forget(self, tag: int) -> None:
@@ -225,7 +236,7 @@ class Intake:
     def on_method(self, method: int, arguments: bytes) -> None:
         if method == QOS_OK:
             with self.changed:
-                self._answered += 1
+                self.answered += 1
                 self._on_answer.notify_all()
 
     def _watch(self) -> None:

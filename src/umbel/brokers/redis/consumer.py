@@ -19,13 +19,13 @@ from msgspec import Struct
 
 from umbel.brokers.base import Action, Consumer, Delivery, Settled, Settlement
 from umbel.brokers.redis.adoption import SOON, Adoption, Landed, Lease, read_delivery
-from umbel.brokers.redis.keys import STEPS, Source
+from umbel.brokers.redis.keys import STEPS, Source, step_of
 from umbel.brokers.redis.lease_scripts import BEGIN, END, RECOVER, RENEW
 from umbel.brokers.redis.scripts import CLAIM, SETTLE
 from umbel.brokers.redis.settling import Settling
 from umbel.brokers.redis.wake import Wakes, Woken
 from umbel.errors import OperationalError
-from umbel.message import new_id
+from umbel.message import Message, new_id
 from umbel.queues import Queue
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class RedisConsumer(Consumer):
         self._lists = [
             Source(self._keys.ready(queue.name, step), queue.name, step) for queue in self._queues for step in STEPS
         ]
+        self._indexes = {(place.queue, place.step): index for index, place in enumerate(self._lists)}
         self._orders = self._all_orders()
         self._watched = [index for index, place in enumerate(self._lists) if not place.step][:MOST_WAITS]
         self._quiet = False
@@ -83,6 +84,7 @@ class RedisConsumer(Consumer):
         self._receiving = threading.Lock()
         self._settling_now = threading.Lock()
         self._lock = threading.Lock()
+        self._numbering = threading.Lock()
         self._claims = 0
         self._settles = 0
         self._next_tag = 0
@@ -139,7 +141,7 @@ class RedisConsumer(Consumer):
         return [*lease.head, call, first, limit, stop, len(landings), *landed, *order]
 
     def _reserve(self, count: int) -> int:
-        with self._lock:
+        with self._numbering:
             first = self._next_tag
             self._next_tag += count
             return first
@@ -249,6 +251,17 @@ class RedisConsumer(Consumer):
         return claimed
 
     # -- settling --
+
+    def keep(self, message: Message) -> Delivery | None:
+        index = self._indexes.get((message.queue, step_of(message.priority)))
+        if index is None or self._closed:
+            return None
+        message = msgspec.structs.replace(
+            message,
+            routing_key=message.routing_key or message.queue,
+            correlation_id=message.correlation_id or message.id,
+        )
+        return Delivery(f"{index}:{self._reserve(1)}", message.queue, message)
 
     def settle(self, settlements: Sequence[Settlement], want: int = 0) -> Settled:
         with self._settling_now:

@@ -31,8 +31,12 @@ _NUMBER = 1
 _TOO_EARLY = 2
 """What a call returns that was not run because the one before it was not."""
 
+_RUN = frozenset({0, 1})
+"""What one returns that was run, now or before."""
+
 _CHUNK_COUNT = 500
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 17
+"""So that the server has something to do while the rest is packed."""
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.5
 
@@ -64,14 +68,17 @@ class _Commands:
 
     __slots__ = ("_rest", "count", "made")
 
-    def __init__(self, made: list[Call], rest: Iterator[Call]) -> None:
+    def __init__(self, made: list[Call], rest: Iterator[Call] | None = None) -> None:
         self.made = made
         self.count = len(made)
         self._rest = rest
 
     def __iter__(self) -> Iterator[Call]:
+        return iter(self.made) if self._rest is None else self._all(self._rest)
+
+    def _all(self, rest: Iterator[Call]) -> Iterator[Call]:
         yield from self.made
-        for call in self._rest:
+        for call in rest:
             self.made.append(call)
             self.count += 1
             yield call
@@ -229,7 +236,7 @@ class Publishing:
                 for call in commands:
                     link.send(call.pack(), max(0.001, deadline - time.monotonic()))
                 replies = [link.read(max(0.001, deadline - time.monotonic()), eager=True) for _ in commands.made]
-                if all(type(reply) is int and reply != _TOO_EARLY for reply in replies):
+                if _RUN.issuperset(replies):
                     return
                 self._load_missing(link, commands, replies)
         except BaseException as error:
@@ -258,7 +265,7 @@ class Publishing:
             if not message.exchange and message.queue in self._registered:
                 place = self._place(message, message.queue, encode_envelope(message), now())
                 call = _call_for(publisher, publisher.number + 1, place.kind, place.key, [place])
-                return _Commands([call], iter(()))
+                return _Commands([call])
         return _Commands([], self._commands(messages, publisher, deadline))
 
     def _commands(self, messages: Sequence[Message], publisher: Publisher, deadline: float) -> Iterator[Call]:

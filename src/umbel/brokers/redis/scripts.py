@@ -21,7 +21,7 @@ end
 """
 
 _ONCE = f"""
-local known = redis.call('SET', ARGV[1], ARGV[2], 'EX', {REMEMBERED}, 'GET')
+local known = redis.call('SET', ARGV[1], ARGV[2], 'EX', '{REMEMBERED}', 'GET')
 local last, number = tonumber(known or 0), tonumber(ARGV[2])
 if last >= number or (last ~= number - 1 and ARGV[2] ~= ARGV[3]) then
   if known then
@@ -330,6 +330,8 @@ _SPECIAL = (
       delay(key, score, value)
     elseif kind == 'p' then
       redis.call('PUBLISH', key, value)
+    elseif kind == 'k' then
+      redis.call('HSET', held, key, value)
     else
       redis.call('LPUSH', key, value)
     end
@@ -406,9 +408,11 @@ SETTLE = Script(
 --   'r', tag, key, payload         acknowledge, and store a successful result
 --   'p', tag, key, payload, eight arguments of the part as below, '1', kind, key, score, value or '0'
 --                                  the same, for a member of a chord; '0': its message was given with a former one
+--   'k', tag, key, payload, tag and value of a message
+--                                  acknowledge, store a successful result, and hold a message that is new
 --   'x', tag, action, five arguments of the action, '1' to count the delivery as failed,
---        n results, n * (key, payload, milliseconds, guarded), m, m * (kind, key, score, value),
---        p, p * (chord, mark, index, payload, size, added, milliseconds, claimant, kind, key, score, value)
+--        n results, n * (key, payload, milliseconds, guarded), m, m * (kind, key, score, value), of kind 'k': a tag
+--        as the key; p, p * (chord, mark, index, payload, size, added, milliseconds, claimant, kind, key, score, value)
 -- Returns 0 when the lease is lost, 2 when this call was here before, else 1, the positions of the settlements
 -- whose hold was lost, and what claim appends.
 -- A worker that has little to do calls this for each task: functions are made only where they are needed.
@@ -432,12 +436,22 @@ local function release(tag)
   return redis.call('HDEL', held, tag) == 1
 end
 
+local kept = ARGV[stop]
+local function store_success(key, payload)
+  if kept == '0' then
+    redis.call('SET', key, payload)
+  else
+    redis.call('SET', key, payload, 'PX', kept)
+  end
+  redis.call('PUBLISH', key, payload)
+end
+
 local function special()
 {_SPECIAL}
 end
 
 local specials
-local stale, position, kept, count = {{}}, 0, ARGV[stop], #ARGV
+local stale, position, count = {{}}, 0, #ARGV
 while at <= count do
   local kind, tag_, good = ARGV[at], ARGV[at + 1], true
   if kind == 'a' then
@@ -445,16 +459,15 @@ while at <= count do
     at = at + 2
   elseif kind == 'r' then
     good = release(tag_)
-    if good then
-      local key, payload = ARGV[at + 2], ARGV[at + 3]
-      if kept == '0' then
-        redis.call('SET', key, payload)
-      else
-        redis.call('SET', key, payload, 'PX', kept)
-      end
-      redis.call('PUBLISH', key, payload)
-    end
+    if good then store_success(ARGV[at + 2], ARGV[at + 3]) end
     at = at + 4
+  elseif kind == 'k' then
+    good = release(tag_)
+    if good then
+      store_success(ARGV[at + 2], ARGV[at + 3])
+      redis.call('HSET', held, ARGV[at + 4], ARGV[at + 5])
+    end
+    at = at + 6
   else
     specials = specials or special()
     at, good = specials[kind](at, tag_)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from umbel.backends.base import Part, Result
 from umbel.backends.redis_results import milliseconds_of, part_arguments, result_key
 from umbel.brokers.base import Action, Settlement
+from umbel.brokers.envelope import encode_envelope
 from umbel.brokers.redis.keys import Source
 from umbel.brokers.redis.publisher import Place
 from umbel.message import now
@@ -46,16 +47,20 @@ class Settling:
         for item in settlements:
             result = item.result
             tag = item.delivery.tag
-            if item.action is Action.ACK and not item.publish:
-                if not item.parts and result is None:
+            if item.action is Action.ACK:
+                if result is None and not item.parts and not item.publish:
                     written += ("a", tag)
                     continue
                 if result is not None and result.state == "SUCCESS" and result.expires == usual:
                     key = result_key(prefix, result.task_id)
-                    if not item.parts:
+                    if not item.parts and not item.publish:
                         written += ("r", tag, key, result.payload)
                         continue
-                    if len(item.parts) == 1:
+                    if not item.parts and len(item.publish) == len(item.keep) == 1:
+                        (kept,) = item.keep
+                        written += ("k", tag, key, result.payload, kept.tag, encode_envelope(kept.message))
+                        continue
+                    if len(item.parts) == 1 and not item.publish:
                         written += ("p", tag, key, result.payload)
                         written += self._member(item.parts[0], given)
                         continue
@@ -67,8 +72,7 @@ class Settling:
         action = self._action(item, lists[int(tag.partition(":")[0])])
         written: list[Any] = ["x", tag, *action, int(item.count)]
         written += self._result(item.result)
-        moment = now()
-        places = [place for message in item.publish for place in self._broker.publishing.places(message, moment)]
+        places = self._places(item)
         written.append(len(places))
         for place in places:
             written += (place.kind, place.key, place.score, place.value)
@@ -76,6 +80,19 @@ class Settling:
         for part in item.parts:
             written += (*part_arguments(self._broker.results_prefix, part), part.then.id, *self._then(part))
         return written
+
+    def _places(self, item: Settlement) -> list[Place]:
+        """What publishing and keeping its messages writes."""
+        moment = now()
+        tags = {id(delivery.message): delivery.tag for delivery in item.keep}
+        places: list[Place] = []
+        for message in item.publish:
+            tag = tags.get(id(message))
+            if tag is not None:
+                places.append(Place("k", tag, 0.0, encode_envelope(message)))
+            else:
+                places += self._broker.publishing.places(message, moment)
+        return places
 
     def _member(self, part: Part, given: set[str]) -> tuple[Any, ...]:
         """A part, with the message that finishes its chord unless it is among those ``given`` in this call."""

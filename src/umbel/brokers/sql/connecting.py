@@ -72,10 +72,12 @@ def _mysql_ssl(ssl: Mapping[str, Any] | bool | None) -> dict[str, Any]:
 
 
 def prepare_sqlite(connection: Any, _record: Any) -> None:
-    """Set the modes of a new SQLite connection: a write-ahead log, so that readers and a writer do not wait."""
+    """Set the modes of a new SQLite connection: a write-ahead log, so that readers and a writer do not wait. Writers
+    wait for each other in ``Link``, not in SQLite's busy handler."""
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA journal_size_limit=67108864")
     connection.execute("PRAGMA temp_store=MEMORY")
+    connection.execute("PRAGMA busy_timeout=0")
 
 
 def prepare_mysql(connection: Any, _record: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -39,6 +40,14 @@ _DRIVERS: Mapping[str, tuple[Kind, str]] = {
     "mysql": ("mysql", "mysql+pymysql"),
     "mariadb": ("mysql", "mysql+pymysql"),
 }
+_NEXT_TRY = (0.0002, 0.002)
+"""Seconds between the tries of one who waits for another process to have written into SQLite's file, at least and at
+most. SQLite's own waits grow to a tenth of a second; a process that writes again and again is then not met between two
+transactions for seconds, and does all the work."""
+_TURN = 0.1
+"""Seconds for which a process writes without a pause in which another one could begin."""
+_PAUSE = 0.0025
+"""Such a pause in seconds: longer than others wait between two tries."""
 _abandoned: list[Any] = []
 """Pools inherited by a forked child. Collecting them would end the parent's sessions, so they are kept."""
 
@@ -77,6 +86,7 @@ class Link:
         self._discarded = False
         self._inside = database.inside
         self._limit = database.patience
+        self._is_file = database.kind == "sqlite"
         self.driver: Any = pooled.driver_connection
         self._cursor: Any = self.driver.cursor(binary=True) if database.kind == "postgresql" else self.driver.cursor()
         if database.kind == "postgresql":
@@ -86,35 +96,45 @@ class Link:
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> int:
         """Execute one statement; how many rows it touched."""
-        try:
-            with self._inside:
-                self._cursor.execute(sql, values)
-        except Exception as error:
-            raise self.database.fault(error) from error
+        self._driven(lambda: self._cursor.execute(sql, values))
         return self._cursor.rowcount
 
     def run_each(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
         """Execute one statement for each row; how many rows were touched in all."""
-        try:
-            with self._inside:
-                self._cursor.executemany(sql, rows)
-        except Exception as error:
-            raise self.database.fault(error) from error
+        self._driven(lambda: self._cursor.executemany(sql, rows))
         return self._cursor.rowcount
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Execute one statement; all rows that it returns."""
-        try:
-            with self._inside:
-                self._cursor.execute(sql, values)
-                return self._cursor.fetchall()
-        except Exception as error:
-            raise self.database.fault(error) from error
+
+        def fetch() -> list[Any]:
+            self._cursor.execute(sql, values)
+            return self._cursor.fetchall()
+
+        return self._driven(fetch)
 
     def value(self, sql: str, values: Sequence[Any] = ()) -> Any:
         """The first column of the first row, None when there is none."""
         found = self.rows(sql, values)
         return found[0][0] if found else None
+
+    def _driven(self, call: Callable[[], T]) -> T:
+        """What a call of the driver gives. On SQLite it waits here until other processes have written, as long as the
+        link is bound to."""
+        deadline = 0.0
+        while True:
+            try:
+                with self._inside:
+                    return call()
+            except Exception as error:
+                fault = self.database.fault(error)
+                if not self._is_file or not isinstance(fault, Conflict) or self.driver.in_transaction:
+                    raise fault from error
+                moment = time.monotonic()
+                deadline = deadline or moment + self._limit
+                if moment >= deadline:
+                    raise fault from error
+            time.sleep(random.uniform(*_NEXT_TRY))
 
     @contextmanager
     def transaction(self) -> Generator[None]:
@@ -157,11 +177,9 @@ class Link:
             return
         self._limit = limit
         wait = limit if limit < self.database.patience else limit + GRACE
-        if self.database.kind == "sqlite":
-            self.run(f"PRAGMA busy_timeout={int(limit * 1000)}")
-        elif self.database.kind == "postgresql":
+        if self.database.kind == "postgresql":
             self.driver.patience = wait
-        else:
+        elif self.database.kind == "mysql":
             self.driver._read_timeout = self.driver._write_timeout = wait
 
 
@@ -196,6 +214,8 @@ class Database:
         self._engine: Engine | None = None
         self._guard = threading.Lock()
         self._writer = threading.Lock()
+        self._turn_began = self._written = 0.0
+        """When this process last began to write after a pause, and when it last ended (monotonic seconds)."""
 
     @property
     def engine(self) -> Engine:
@@ -278,7 +298,7 @@ class Database:
 
     @contextmanager
     def writing(self, within: float) -> Generator[None]:
-        """Wait here for other threads, awake at once, rather than in SQLite's busy handler, which sleeps.
+        """Wait here for other threads, awake at once, rather than by trying again; and let other processes write.
 
         Raises OperationalError when there is no turn ``within`` that many seconds.
         """
@@ -288,9 +308,21 @@ class Database:
         if not self._writer.acquire(timeout=within):
             raise OperationalError(f"{self.shown}: no turn to write within {within:.3g} s")
         try:
+            self._make_way()
             yield
         finally:
+            self._written = time.monotonic()
             self._writer.release()
+
+    def _make_way(self) -> None:
+        """Pause for those who wait in other processes, when it is their turn."""
+        moment = time.monotonic()
+        if moment - self._written < _PAUSE:
+            if moment - self._turn_began < _TURN:
+                return
+            time.sleep(_PAUSE)
+            moment = time.monotonic()
+        self._turn_began = moment
 
     def fault(self, error: Exception) -> UmbelError:
         """``error`` of the driver as an error of Umbel."""
