@@ -22,6 +22,8 @@ pytest_plugins = ["stalls"]
 TESTS = Path(__file__).parent
 CHAOS = TESTS / "chaos"
 WITH_PROCESSES = {CHAOS, TESTS / "conformance", TESTS / "e2e", TESTS / "interop"}
+PARTS = {"calm and not alone": "calm", "alone": "alone"}
+"""The marker that each test of a part of ``scripts/test`` has, by the part's expression."""
 STALL = 1.0
 """Seconds for which the machine may not stand still where tests run workers and servers: leases and time-outs end."""
 
@@ -81,6 +83,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "calm: waits for time to pass, and runs beside others of its kind only")
     if not _is_worker(config):
         os.environ[services.HOLDER] = str(os.getpid())
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Of files that have none of the tests that a part of ``scripts/test`` runs, nothing need be imported."""
+    kind = PARTS.get(config.option.markexpr)
+    if kind is None or collection_path.suffix != ".py" or not collection_path.name.startswith("test_"):
+        return None
+    inside = kind == "alone" and CHAOS in collection_path.parents
+    return None if inside or f"mark.{kind}" in collection_path.read_text() else True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -87,12 +87,15 @@ def end(consumer: Consumer, delivery: Delivery, action: Action, **fields: Any) -
     assert consumer.settle([Settlement(delivery, action, **fields)]).stale == []
 
 
-def drain(consumer: Consumer, quiet: float = 0.5) -> list[Delivery]:
-    """Receive and acknowledge until nothing came for ``quiet`` seconds."""
+def drain(consumer: Consumer, quiet: float = 0.5, least: int = 0, timeout: float = 30.0) -> list[Delivery]:
+    """Receive and acknowledge until nothing came for ``quiet`` seconds, and ``least`` have come or ``timeout`` seconds
+    are over."""
     taken: list[Delivery] = []
-    while batch := consumer.receive(500, quiet):
+    deadline = time.monotonic() + timeout
+    while (batch := consumer.receive(500, quiet)) or (len(taken) < least and time.monotonic() < deadline):
         taken += batch
-        ack(consumer, batch)
+        if batch:
+            ack(consumer, batch)
     return taken
 
 

@@ -144,10 +144,11 @@ def test_a_server_lives_as_long_as_its_holder(private_server: Servers) -> None:
         "from services_lib.processes import Process\n"
         "from services_lib.registry import Registry\n"
         "record = Registry().start_private('redis', sys.argv[2], Process.of(int(sys.argv[3])))\n"
-        "print(record.instance.server.url)\n"
+        "print(record.instance.server.url, record.instance.server.home)\n"
     )
     arguments = [sys.executable, "-c", script, str(PROJECT / "scripts"), key, str(holder.pid)]
-    url = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.strip()
+    url, home = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.split()
+    assert Path(home).is_dir()
     with redis.Redis.from_url(url) as client:
         assert client.ping()
         assert "stopped" not in command("release", "--for-pid", "1").stdout
@@ -156,7 +157,7 @@ def test_a_server_lives_as_long_as_its_holder(private_server: Servers) -> None:
         assert f"{key}: stopped" in command("release", "--for-pid", "1").stdout
         with pytest.raises(redis.ConnectionError):
             client.ping()
-    assert not (PROJECT / ".services" / key).exists()
+    assert not Path(home).exists()
 
 
 @pytest.fixture

@@ -169,7 +169,7 @@ def test_success_replaces_failure(sender: Sender) -> None:
     (task,) = sender.new(1)
     sender.store(task, "FAILURE", {"exc_type": "WorkerLostError"})
     sender.store(task, "SUCCESS", 5)
-    wait_for(lambda: sender.backend.get([task])[task].status == "SUCCESS")
+    wait_for(lambda: [meta.status for meta in sender.backend.get([task]).values()] == ["SUCCESS"])
     assert sender.read(task).result == 5
 
 

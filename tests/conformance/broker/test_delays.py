@@ -88,7 +88,7 @@ def test_delayed_messages_do_not_hold_up_others(broker: Broker, consumer: Consum
 
 def test_many_due_at_once(broker: Broker, consumer: Consumer, queue: Queue) -> None:
     broker.publish(many(queue.name, 1_000, eta=time.time() + 1.0), timeout=30.0)
-    taken = drain(consumer, quiet=2.0)
+    taken = drain(consumer, least=1_000)
     assert sorted(numbers(taken)) == list(range(1_000))
 
 

@@ -190,7 +190,7 @@ def test_lowest_priority_first_on_request(
 def test_bulk(broker: Broker, consumer: Consumer, queue: Queue) -> None:
     messages = many(queue.name, 5_000)
     broker.publish(messages, timeout=60.0)
-    taken = drain(consumer, quiet=2.0)
+    taken = drain(consumer, least=5_000)
     assert numbers(taken) == list(range(5_000))
 
 
