@@ -17,17 +17,22 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 
+import msgspec
+from msgspec import Struct
+
 from umbel.backends.base import Backend, Features, Meta, Options, Result, expiry_of
 from umbel.backends.caller import Caller
 from umbel.backends.document import decode_document, encode_document
+from umbel.backends.rpc_answers import Answers
 from umbel.backends.rpc_listener import Listening, broker_options, broker_url
 from umbel.brokers.amqp.addresses import addresses
 from umbel.brokers.amqp.frames import encode_properties
 from umbel.brokers.amqp.posts import Post
-from umbel.brokers.amqp.publisher import Publisher
+from umbel.brokers.amqp.publisher import Publisher, answered
 from umbel.codecs import serializer
 from umbel.errors import BackendError, OperationalError
 from umbel.message import new_id
+from umbel.states import READY_STATES
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +76,7 @@ class RPCBackend(Backend):
             self._servers, self.options, self._address, on_result=self._on_result, on_lost=self._on_lost
         )
         self._caller = Caller("umbel-rpc-results")
+        self._answers = Answers(self._publisher, self.options.timeout, self.options.persistent, self._caller)
 
     # -- sending --
 
@@ -89,13 +95,8 @@ class RPCBackend(Backend):
 
     def store(self, results: Sequence[Result]) -> None:
         posts = [self._post(result) for result in results if result.reply_to]
-        if not posts:
-            return
-        for outcome in self._publisher.send(posts, self.options.timeout):
-            if isinstance(outcome, OperationalError):
-                raise outcome
-            if outcome is not None:
-                raise BackendError(f"a result was not sent: {outcome}") from outcome
+        if posts:
+            self._answers.send(posts)
 
     def _post(self, result: Result) -> Post:
         kind = serializer(self.options.serializer)
@@ -241,6 +242,8 @@ class RPCBackend(Backend):
     # -- I/O thread --
 
     def _on_result(self, task_id: str, payload: bytes) -> None:
+        if _is_final(payload):
+            answered(task_id)
         with self._guard:
             self._trim()
             record = self._record(task_id)
@@ -272,12 +275,30 @@ class RPCBackend(Backend):
     # -- life --
 
     def close(self) -> None:
+        self._answers.close()
         self._caller.close()
         self._listening.close()
         self._publisher.close()
 
     def after_fork(self) -> None:
         self._begin()
+
+
+class _Status(Struct):
+    """What is read of a result before anybody asks for it."""
+
+    status: str
+
+
+_decode_status = msgspec.json.Decoder(_Status).decode
+
+
+def _is_final(payload: bytes) -> bool:
+    """Whether it is JSON, and says that the task has ended."""
+    try:
+        return payload[:1] == b"{" and _decode_status(payload).status in READY_STATES
+    except msgspec.MsgspecError:
+        return False
 
 
 def _first(names: Iterable[str], count: int) -> list[str]:

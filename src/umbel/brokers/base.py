@@ -95,7 +95,8 @@ class Settlement(Struct, gc=False):
     ``closes``: the chord that is finished with this, which the worker tells the result store afterwards. ``fallout``:
     FAILURE of calls that will never run because of this; the worker has it stored before. ``keep``: what
     ``Consumer.keep`` gave for some of the messages in ``publish``: these are held from the same step on, and no other
-    consumer sees them.
+    consumer sees them. ``trusting``: ``settle`` need not wait until the system has seen this, since the task has run; a
+    driver that does not wait ends the message once more if that was lost and it comes to the same consumer again.
     """
 
     delivery: Delivery
@@ -109,6 +110,7 @@ class Settlement(Struct, gc=False):
     closes: str = ""
     fallout: tuple[Result, ...] = ()
     keep: tuple[Delivery, ...] = ()
+    trusting: bool = False
 
 
 class Settled(Struct):

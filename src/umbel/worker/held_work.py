@@ -97,6 +97,7 @@ class HeldWork:
             report.publish,
             report.parts,
             report.closes,
+            trusting=True,
         )
         ending.settlements.append(settlement)
         return settlement

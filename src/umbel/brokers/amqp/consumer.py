@@ -41,9 +41,13 @@ from umbel.queues import Queue
 
 logger = logging.getLogger("umbel.brokers.amqp")
 
-_ROUND_TRIP = 0.005
-"""Seconds that ``settle`` waits at most until the broker has seen its acknowledgements. Whoever settles has other
-things to do, which may be what others wait for, and a loaded server takes many times as long."""
+_ROUND_TRIP = 0.25
+"""Seconds that ``settle`` waits at most until the broker has seen its acknowledgements."""
+_TRUSTING = 0.005
+"""The same where all settlements are trusting. Whoever settles has other things to do, which may be what others wait
+for, and a loaded server takes many times as long."""
+_PROVEN = 0.02
+"""Seconds after an answer of the broker in which it is not asked for another."""
 _PROOF = 2.0
 """Seconds that ``renew`` and ``close`` wait at most for the proof that the connection is alive."""
 _MOST_MEANWHILE = 128
@@ -227,6 +231,7 @@ class AMQPConsumer(Consumer):
         with self._changed:
             self._note_loss()
             tags: list[int] = []
+            trusting = all(settlement.trusting for settlement in ours)
             for settlement in ours:
                 tag: Tag = settlement.delivery.tag
                 if self._intake is None or tag.connection != self._connection or tag.number not in self._intake.held:
@@ -245,15 +250,20 @@ class AMQPConsumer(Consumer):
                 if want > 0 and not self._lost and not self._closed:
                     self._intake.ask(want)
                 if tags or want > 0:
-                    self._intake.question()
-                    self._unproven.add(self._intake.questions, self._intake.answered, ours, settled.stale)
+                    asked = want > 0 or not trusting or self._intake.proven_before(_PROVEN)
+                    if asked:
+                        self._intake.question()
+                    else:
+                        self._intake.flush()
+                    question = self._intake.questions + (not asked)
+                    self._unproven.add(question, self._intake.answered, ours, settled.stale)
         if failure is not None:
             raise failure
         if want > 0 and self._intake is None and not self._closed and not self._lost:
             self._open()
         with self._changed:
             if self._intake is not None and (tags or want > 0):
-                self._intake.await_answer(_ROUND_TRIP)
+                self._intake.await_answer(_TRUSTING if trusting else _ROUND_TRIP)
                 self._raise_loss()
             settled.deliveries = self._take(want)
         return settled

@@ -74,6 +74,7 @@ class Intake:
         self._unsent = b""
         self.questions = 0
         self.answered = 0
+        self._answered_at = 0.0
         """How many questions were asked, and answered."""
 
     def open(self, timeout: float) -> None:
@@ -103,6 +104,14 @@ class Intake:
         if not self._watched:
             self._watched = True
             self.session.run(self._watch)
+
+    def proven_before(self, seconds: float) -> bool:
+        """Whether the last answer came longer ago than that."""
+        return time.monotonic() - self._answered_at > seconds
+
+    def flush(self) -> None:
+        """Send what would go out with the next ``question``."""
+        self._send(b"")
 
     def question(self) -> None:
         """Ask the broker for an answer, which it gives when it has seen all that was sent before."""
@@ -237,6 +246,7 @@ class Intake:
         if method == QOS_OK:
             with self.changed:
                 self.answered += 1
+                self._answered_at = time.monotonic()
                 self._on_answer.notify_all()
 
     def _watch(self) -> None:

@@ -4,12 +4,16 @@ A caller's posts are a batch. Batches of all threads are written one after the o
 ``_MOST_UNCONFIRMED`` messages or ``_MOST_BYTES``; each caller waits for the confirms of its own. When the connection
 breaks, what was not confirmed is sent again on the next one: AMQP has no deduplication, so a message whose confirm
 was lost with the connection is then in its queue twice.
+
+The outcome of a task that comes back while a caller still waits for the confirm (the server writes to the disk first)
+is as good as one: ``answered``.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,15 +31,24 @@ CHANNEL = 1
 
 _MOST_UNCONFIRMED = 5_000
 _MOST_BYTES = 8 << 20
+_MOST_UNAWAITED = 500
 _WRITE_BYTES = 1 << 18
+_FEW = 16
+"""Unconfirmed messages among which an answered one is looked for."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
 class _Batch:
-    """What one call publishes on one connection. ``outcomes``: None is confirmed, absent is not known."""
+    """What one call publishes on one connection. ``outcomes``: None is confirmed, absent is not known.
 
-    def __init__(self, posts: Sequence[Post], frames: Sequence[bytes]) -> None:
+    ``on_end``: called once it is settled or the connection broke, where nobody waits for that.
+    """
+
+    def __init__(
+        self, posts: Sequence[Post], frames: Sequence[bytes], on_end: Callable[[_Batch], object] | None = None
+    ) -> None:
         self.posts = posts
+        self.on_end = on_end
         self.frames = frames
         self.sent = 0
         self.outcomes: dict[int, UmbelError | None] = {}
@@ -46,7 +59,14 @@ class _Batch:
     def settle(self, index: int, outcome: UmbelError | None) -> None:
         self.outcomes[index] = outcome
         if len(self.outcomes) == len(self.posts):
+            self.end()
+
+    def end(self) -> None:
+        if self.on_end is None:
             self.done.set()
+        else:
+            on_end, self.on_end = self.on_end, _ignore
+            on_end(self)
 
 
 class _Window:
@@ -60,7 +80,8 @@ class _Window:
         self._bytes = 0
         self._next_tag = 1
         self._guard = threading.Lock()
-        self._batches: set[_Batch] = set()
+        self._batches: dict[_Batch, None] = {}
+        """In the order in which they came."""
 
     def open(self, timeout: float) -> None:
         """Open the channel and switch confirms on. Any thread. Raises OperationalError."""
@@ -78,13 +99,23 @@ class _Window:
         with self._guard:
             if not self.usable:
                 return
-            self._batches.add(batch)
+            self._batches[batch] = None
             self._waiting.append(batch)
             self._pump()
         if not batch.done.wait(max(0.0, deadline - time.monotonic())):
             batch.abandoned = True
         with self._guard:
-            self._batches.discard(batch)
+            self._batches.pop(batch, None)
+
+    def begin(self, batch: _Batch) -> bool:
+        """Send a batch whose end is told; False, and nothing is sent, where that would have to wait. Any thread."""
+        with self._guard:
+            if not self.usable or self._waiting or self.session.blocked or len(self._batches) >= _MOST_UNAWAITED:
+                return False
+            self._batches[batch] = None
+            self._waiting.append(batch)
+            self._pump()
+            return True
 
     def _pump(self) -> None:
         """Write what may be written now. ``_guard`` is held."""
@@ -140,6 +171,16 @@ class _Window:
         if index in batch.returned:
             outcome = unroutable(batch.posts[index])
         batch.settle(index, outcome)
+        if batch.on_end is not None and len(batch.outcomes) == len(batch.posts):
+            self._batches.pop(batch, None)
+
+    def answered(self, identity: str) -> None:
+        """The message of that correlation id has been delivered, and settled. Any thread."""
+        with self._guard:
+            if len(self._unconfirmed) <= _FEW:
+                for batch, index in self._unconfirmed.values():
+                    if batch.posts[index].identity == identity:
+                        batch.settle(index, None)
 
     def on_content(self, method: int, content: Content) -> None:
         if method != RETURN:
@@ -172,8 +213,8 @@ class _Window:
     def _on_lost(self, error: UmbelError) -> None:
         with self._guard:
             self.usable = False
-            for batch in self._batches:
-                batch.done.set()
+            for batch in list(self._batches):
+                batch.end()
             self._unconfirmed.clear()
             self._waiting.clear()
 
@@ -195,6 +236,13 @@ class Publisher:
         self._windows: dict[Session, _Window] = {}
         self._sessions = Sessions(servers, "publisher", connect_timeout, self._prepare)
         self._make_queue = make_queue
+        _publishers.add(self)
+
+    def answered(self, identity: str) -> None:
+        """See the function ``answered``."""
+        for session, window in self._windows.items():
+            if session.alive:
+                window.answered(identity)
 
     def _prepare(self, session: Session, timeout: float) -> None:
         window = _Window(session)
@@ -248,18 +296,30 @@ class Publisher:
             left = again
         return outcomes
 
+    def begin(self, posts: Sequence[Post], on_end: Callable[[list[UmbelError | None]], object]) -> bool:
+        """Write all to the connection that there is. False, and nothing was sent, where there is none or it is full.
+
+        ``on_end`` is called in the I/O thread with what became of each, as by ``send``; OperationalError where the
+        connection broke before it was confirmed. It must not block, nor publish. Raises MessageTooLarge.
+        """
+        session = self._sessions.current
+        window = self._windows.get(session) if session is not None else None
+        if session is None or window is None:
+            return False
+
+        def ended(batch: _Batch) -> None:
+            broken = session.error or OperationalError("the connection was closed")
+            on_end([batch.outcomes.get(place, broken) for place in range(len(posts))])
+
+        return window.begin(_Batch(posts, _frames(session, posts), ended))
+
     def _send_once(self, posts: Sequence[Post], deadline: float, timeout: float) -> dict[int, UmbelError | None]:
         """Outcomes by place; what is missing was not answered before the connection broke."""
         session = self._sessions.get(deadline)
         window = self._windows.get(session)
         if window is None:
             raise OperationalError("the connection was closed meanwhile")
-        frame_max = session.connection.frame_max
-        frames = [
-            publish_frames(CHANNEL, p.exchange, p.routing_key, p.mandatory, p.properties, p.body, frame_max)
-            for p in posts
-        ]
-        batch = _Batch(posts, frames)
+        batch = _Batch(posts, _frames(session, posts))
         window.deliver(batch, deadline)
         outcomes = dict(batch.outcomes)
         if batch.abandoned:
@@ -273,6 +333,23 @@ class Publisher:
         """Close the connection; the next ``send`` opens another."""
         self._sessions.close()
         self._windows = {}
+
+
+_publishers: weakref.WeakSet[Publisher] = weakref.WeakSet()
+
+
+def answered(identity: str) -> None:
+    """A task has ended whose message has this correlation id: whoever still waits until the broker has it for sure, in
+    this process, may go on. Any thread."""
+    for publisher in list(_publishers):
+        publisher.answered(identity)
+
+
+def _frames(session: Session, posts: Sequence[Post]) -> list[bytes]:
+    frame_max = session.connection.frame_max
+    return [
+        publish_frames(CHANNEL, p.exchange, p.routing_key, p.mandatory, p.properties, p.body, frame_max) for p in posts
+    ]
 
 
 def _timed_out(post: Post, timeout: float, reason: str) -> PublishTimeout:

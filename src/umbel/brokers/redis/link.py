@@ -144,9 +144,9 @@ class Link:
 
     def send(self, data: bytes, timeout: float = ANSWER_TIMEOUT) -> None:
         """Write ``data``. Raises OperationalError when that is not done within ``timeout`` seconds."""
-        rest = memoryview(data)[self._write(data) :]
-        if rest:
-            self._send_rest(rest, timeout)
+        written = self._write(data)
+        if written < len(data):
+            self._send_rest(memoryview(data)[written:], timeout)
 
     def _send_rest(self, rest: memoryview, timeout: float) -> None:
         deadline = time.monotonic() + timeout
