@@ -18,6 +18,7 @@ from umbel.executors.board import Board
 from umbel.executors.channel import open_channel, open_executor_end
 from umbel.executors.executor import forks_behind, packed, report_of
 from umbel.executors.interrupts import open_bell
+from umbel.executors.lanes import coroutines
 from umbel.executors.lanes.base import Station
 from umbel.executors.lanes.coroutines import AsyncioLanes
 from umbel.message import Message
@@ -65,6 +66,12 @@ def test_a_forked_child_knows_that_it_is_one() -> None:
 # -- lanes of the event loop --------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def loops_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stay as they are: lanes of an event loop have the process for themselves, which other tests need after them."""
+    monkeypatch.setattr(coroutines, "use_loop_of", lambda run: None)  # pyright: ignore[reportUnknownLambdaType]
+
+
 def run_lanes(count: int, *tasks: Callable[..., Any]) -> list[bytes]:
     """Run these coroutine functions, each a task, in so many lanes; what was reported, in order."""
     app = Umbel("lanes", broker="memory://", backend="memory://", set_as_current=False)
@@ -73,7 +80,7 @@ def run_lanes(count: int, *tasks: Callable[..., Any]) -> list[bytes]:
     try:
         board.lease_end = time.monotonic() + 60
         for number, function in enumerate(tasks, 1):
-            task = app.task(function, name=f"task{number}")
+            task = app.task(name=f"task{number}")(function)
             channel.send(packets.encode_task(number, prepare(app, task.name, (), {}, {}, task), 0))
         channel.send(packets.encode_stop())
         end = open_executor_end(os.dup(channel.executor_fd()))

@@ -135,15 +135,18 @@ def _send_packet(end: _socket.socket, packet: bytes, flags: int = 0) -> None:
         os.close(memory)
 
 
-def _receive_packet(end: _socket.socket, buffer: bytearray, flags: int = 0) -> bytes | None:
-    """One packet, or None at the end of the channel. Raises BlockingIOError when there is none yet."""
-    size, ancillary, _, _ = end.recvmsg_into([buffer], _FD_SPACE, flags)
+def _receive_packet(end: _socket.socket, buffer: memoryview, buffers: list[memoryview], flags: int = 0) -> bytes | None:
+    """One packet, or None at the end of the channel. Raises BlockingIOError when there is none yet.
+
+    ``buffers``: a list of ``buffer`` alone.
+    """
+    size, ancillary, _, _ = end.recvmsg_into(buffers, _FD_SPACE, flags)
     if ancillary:
         (memory,) = array("i", ancillary[0][2])
         with open(memory, "rb") as file:
             file.seek(0)
             return file.read()
-    return bytes(memoryview(buffer)[:size]) if size else None
+    return bytes(buffer[:size]) if size else None
 
 
 class PacketChannel:
@@ -154,7 +157,8 @@ class PacketChannel:
         for end in (self._own, self._theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_SIZE)
         self._own.setblocking(False)
-        self._buffer = bytearray(_RECEIVE_SIZE)
+        self._buffer = memoryview(bytearray(_RECEIVE_SIZE))
+        self._buffers = [self._buffer]
 
     def fileno(self) -> int:
         return self._own.fileno()
@@ -179,7 +183,7 @@ class PacketChannel:
         packets: list[bytes] = []
         while len(packets) < limit:
             try:
-                packet = _receive_packet(end, self._buffer, flags)
+                packet = _receive_packet(end, self._buffer, self._buffers, flags)
             except BlockingIOError:
                 break
             if packet is None:
@@ -197,13 +201,14 @@ class PacketEnd:
 
     def __init__(self, end: _socket.socket, buffer: bytearray) -> None:
         self._end = end
-        self._buffer = buffer
+        self._buffer = memoryview(buffer)
+        self._buffers = [self._buffer]
 
     def send(self, packet: bytes) -> None:
         _send_packet(self._end, packet)
 
     def receive(self) -> bytes | None:
-        return _receive_packet(self._end, self._buffer)
+        return _receive_packet(self._end, self._buffer, self._buffers)
 
     def fileno(self) -> int:
         return self._end.fileno()
@@ -212,7 +217,7 @@ class PacketEnd:
         _send_packet(self._end, packet, socket.MSG_DONTWAIT)
 
     def receive_now(self) -> bytes | None:
-        return _receive_packet(self._end, self._buffer, socket.MSG_DONTWAIT)
+        return _receive_packet(self._end, self._buffer, self._buffers, socket.MSG_DONTWAIT)
 
     def finish(self) -> None:
         self._end.shutdown(socket.SHUT_RD)

@@ -49,9 +49,12 @@ class Executor:
         always = own.always
         while True:
             packet = end.receive()
-            if packet is None or packets.kind_of(packet) != packets.TASK:
+            if packet is None:
                 return
-            number = self._number = packets.number_of(packet)
+            number, kind = packets.head_of(packet)
+            if kind != packets.TASK:
+                return
+            self._number = number
             if not board.lease_is_good() and not self._await_lease():
                 end.send(packets.encode_refused(number))
                 continue

@@ -119,7 +119,7 @@ class AsyncioLanes(Lanes):
             if packet is None or packets.kind_of(packet) != packets.TASK:
                 self._stopping = True
             else:
-                self._begin(packet)
+                self._begin(packets.number_of(packet), packet)
         self._listen(False)
         self._end_if_done()
 
@@ -131,9 +131,9 @@ class AsyncioLanes(Lanes):
             else:
                 self._loop.remove_reader(self._end.fileno())
 
-    def _begin(self, packet: bytes) -> None:
+    def _begin(self, number: int, packet: bytes) -> None:
         slot = self._free.pop()
-        number = self._numbers[slot] = packets.number_of(packet)
+        self._numbers[slot] = number
         task = self._loop.create_task(self._run(slot, number, packet), context=self._context.copy())
         self._running[task] = slot
         task.add_done_callback(self._on_broken_off, context=self._context)
